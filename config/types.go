@@ -1,0 +1,167 @@
+// Package config is the Cluster document: what a user says of a cluster. It holds the types, their defaults, the
+// validation that names file, line and field, and the versions that myadm knows.
+package config
+
+import (
+	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// APIVersion and Kind are the document's type, as its first two lines say it.
+const (
+	APIVersion = "myadm.dev/v1alpha1"
+	Kind       = "Cluster"
+)
+
+// Cluster is the whole document.
+type Cluster struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   Metadata `json:"metadata"`
+	Spec       Spec     `json:"spec"`
+}
+
+// Metadata names the cluster.
+type Metadata struct {
+	Name string `json:"name"` // the kubeconfig's cluster name; default "kubernetes", as kubeadm's
+}
+
+// Spec is the cluster that is wanted.
+type Spec struct {
+	KubernetesVersion    string       `json:"kubernetesVersion,omitempty"`    // vX.Y.Z
+	ControlPlaneEndpoint string       `json:"controlPlaneEndpoint,omitempty"` // host[:port] of a load balancer or a DNS name; empty: the first control plane
+	APIServerPort        int32        `json:"apiServerPort,omitempty"`        // default 6443
+	Networking           Networking   `json:"networking,omitempty"`
+	Hosts                []Host       `json:"hosts,omitempty"`
+	Certificates         Certificates `json:"certificates,omitempty"`
+	Etcd                 Etcd         `json:"etcd,omitempty"`
+	APIServer            Component    `json:"apiServer,omitempty"`
+	ControllerManager    Component    `json:"controllerManager,omitempty"`
+	Scheduler            Component    `json:"scheduler,omitempty"`
+	DNS                  DNS          `json:"dns,omitempty"`
+
+	// Kubelet and KubeProxy take upstream's fields under upstream's names. What is set here wins over what myadm sets.
+	Kubelet   *kubeletv1beta1.KubeletConfiguration      `json:"kubelet,omitempty"`
+	KubeProxy *kubeproxyv1alpha1.KubeProxyConfiguration `json:"kubeProxy,omitempty"`
+
+	Runtime         Runtime   `json:"runtime,omitempty"`
+	Artifacts       Artifacts `json:"artifacts,omitempty"`
+	ImageRepository string    `json:"imageRepository,omitempty"` // default registry.k8s.io
+}
+
+// Networking is the cluster's addresses and the plugin that joins the pods.
+type Networking struct {
+	PodSubnet     string   `json:"podSubnet,omitempty"`     // one CIDR, or an IPv4 and an IPv6 one with a comma between; default 10.244.0.0/16
+	ServiceSubnet string   `json:"serviceSubnet,omitempty"` // likewise; default 10.96.0.0/16
+	DNSDomain     string   `json:"dnsDomain,omitempty"`     // default cluster.local
+	Plugin        string   `json:"plugin,omitempty"`        // flannel (default) or none
+	Manifests     []string `json:"manifests,omitempty"`     // files with objects, applied server-side once the API answers
+}
+
+// The network plugins.
+const (
+	PluginFlannel = "flannel"
+	PluginNone    = "none"
+)
+
+// Role is what a host does in the cluster.
+type Role string
+
+// The roles. A host with both is a control plane that also runs workloads.
+const (
+	RoleControlPlane Role = "control-plane"
+	RoleWorker       Role = "worker"
+)
+
+// Host is a machine of the cluster.
+type Host struct {
+	Name             string            `json:"name,omitempty"`             // the Node's name; default: the host's own name, as it says it
+	Address          string            `json:"address,omitempty"`          // where SSH reaches it: a name or an address
+	AdvertiseAddress string            `json:"advertiseAddress,omitempty"` // the IP that other nodes use; default: address when it is an IP of the host, else the source of its default route
+	Roles            []Role            `json:"roles,omitempty"`            // default [worker]
+	SSH              SSH               `json:"ssh,omitempty"`
+	Labels           map[string]string `json:"labels,omitempty"`
+	Taints           []corev1.Taint    `json:"taints,omitempty"`
+}
+
+// HasRole reports whether the host has the role.
+func (h Host) HasRole(r Role) bool {
+	for _, x := range h.Roles {
+		if x == r {
+			return true
+		}
+	}
+	return false
+}
+
+// SSH is how a host is reached. What is empty comes from the user's ssh_config, then from ssh's own defaults.
+type SSH struct {
+	User             string `json:"user,omitempty"`
+	Port             int    `json:"port,omitempty"`
+	KeyFile          string `json:"keyFile,omitempty"`          // a private key; relative to the document, ~ is the home folder
+	HostKey          string `json:"hostKey,omitempty"`          // the host's public key in authorized_keys form; pinned, known_hosts is not asked
+	Bastion          string `json:"bastion,omitempty"`          // [user@]host[:port] to go through, as ProxyJump; commas join several
+	SudoPasswordFile string `json:"sudoPasswordFile,omitempty"` // a file whose first line is the password for sudo
+}
+
+// Certificates is the PKI's settings.
+type Certificates struct {
+	KeyAlgorithm  string          `json:"keyAlgorithm,omitempty"`  // ECDSA-P256 (default), ECDSA-P384, RSA-2048, RSA-3072, RSA-4096
+	CAValidity    metav1.Duration `json:"caValidity,omitempty"`    // default 87600h
+	Validity      metav1.Duration `json:"validity,omitempty"`      // default 8760h
+	APIServerSANs []string        `json:"apiServerSANs,omitempty"` // further names and addresses in the API server's certificate
+}
+
+// Component is what a user adds to a static pod.
+type Component struct {
+	ExtraArgs    []Arg           `json:"extraArgs,omitempty"` // each replaces every flag of its name that myadm sets; a name may come several times
+	ExtraVolumes []HostPathMount `json:"extraVolumes,omitempty"`
+	ExtraEnvs    []corev1.EnvVar `json:"extraEnvs,omitempty"`
+}
+
+// Arg is one command-line flag, without its dashes.
+type Arg struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// HostPathMount is a path of the host inside a static pod.
+type HostPathMount struct {
+	Name      string              `json:"name"`
+	HostPath  string              `json:"hostPath"`
+	MountPath string              `json:"mountPath"`
+	ReadOnly  bool                `json:"readOnly,omitempty"`
+	PathType  corev1.HostPathType `json:"pathType,omitempty"`
+}
+
+// Etcd is the stacked etcd.
+type Etcd struct {
+	DataDir   string          `json:"dataDir,omitempty"` // default /var/lib/etcd
+	ExtraArgs []Arg           `json:"extraArgs,omitempty"`
+	ExtraEnvs []corev1.EnvVar `json:"extraEnvs,omitempty"`
+}
+
+// DNS is CoreDNS.
+type DNS struct {
+	Replicas *int32 `json:"replicas,omitempty"` // default 2
+}
+
+// Runtime is the container runtime.
+type Runtime struct {
+	Type   string `json:"type,omitempty"`   // containerd (default): myadm brings it; existing: the host has one
+	Socket string `json:"socket,omitempty"` // the CRI's unix socket; default /run/containerd/containerd.sock
+}
+
+// The runtime types.
+const (
+	RuntimeContainerd = "containerd"
+	RuntimeExisting   = "existing"
+)
+
+// Artifacts is where binaries and images come from.
+type Artifacts struct {
+	Bundle string `json:"bundle,omitempty"` // a bundle's folder or file; relative to the document
+}
