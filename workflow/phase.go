@@ -1,0 +1,80 @@
+// Package workflow runs phases: steps that say what they would change before they change it. It knows nothing of
+// Kubernetes, and hosts only by the seam of package host.
+//
+// A phase's Check looks at the real state and returns the changes still to be made; none means that the phase is done.
+// Apply makes them. Run is Check, Apply and Check again, and so it is also how a run that was killed is taken up: what
+// is done is seen to be done, and the rest is made. There is no other memory of what happened.
+package workflow
+
+import (
+	"context"
+
+	"github.com/myadm/myadm/host"
+)
+
+// Action is what a Change does to its object.
+type Action string
+
+// The actions.
+const (
+	Create Action = "create"
+	Update Action = "update"
+	Delete Action = "delete"
+	Run    Action = "run" // an effect that is no object: a unit started, a module loaded
+)
+
+// Change is one thing that a phase has still to do. It is shown to users: it never holds a secret.
+type Change struct {
+	Action Action `json:"action"`
+	Object string `json:"object"`           // what it is about, such as a path, "unit kubelet.service" or "ConfigMap kube-system/coredns"
+	Detail string `json:"detail,omitempty"` // why, or what of it
+}
+
+// Phase is a step of a workflow. Names are stable: users write them after --skip, --only and `init phase`.
+type Phase struct {
+	Name  string // kebab-case
+	Short string // what it brings about, in a few words
+
+	// Hosts are where it runs, all at once or Parallel at a time. A phase on the cluster itself has none and runs
+	// once; its Check and Apply are then given nil.
+	Hosts    []host.Host
+	Parallel int
+
+	// Check returns what Apply would change. It works on a blank host and without an API server: then everything is
+	// still to do.
+	Check func(ctx context.Context, r host.Reader) ([]Change, error)
+
+	// Apply makes the changes that Check returned.
+	Apply func(ctx context.Context, h host.Host, changes []Change) error
+}
+
+// Step is a Phase, or several that Parallel or Sequence joins.
+type Step interface {
+	// Phases lists the phases in the order in which they are written.
+	Phases() []Phase
+}
+
+// Phases implements Step.
+func (p Phase) Phases() []Phase { return []Phase{p} }
+
+// Parallel is steps that need not wait for each other.
+func Parallel(steps ...Step) Step { return parallel(steps) }
+
+// Sequence is steps that follow each other, to be used within Parallel.
+func Sequence(steps ...Step) Step { return sequence(steps) }
+
+type (
+	parallel []Step
+	sequence []Step
+)
+
+func (s parallel) Phases() []Phase { return collect(s) }
+func (s sequence) Phases() []Phase { return collect(s) }
+
+func collect(steps []Step) []Phase {
+	var all []Phase
+	for _, s := range steps {
+		all = append(all, s.Phases()...)
+	}
+	return all
+}

@@ -1,0 +1,79 @@
+package workflow
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/myadm/myadm/host"
+)
+
+// Plan is what a run would change.
+type Plan struct {
+	Phases []PhasePlan `json:"phases"`
+}
+
+// PhasePlan is a phase's part of a Plan, in the order of the steps.
+type PhasePlan struct {
+	Name  string     `json:"name"`
+	Hosts []HostPlan `json:"hosts"`
+}
+
+// HostPlan is what a phase would change on one host; the host is empty for a phase on the cluster itself.
+type HostPlan struct {
+	Host    string   `json:"host,omitempty"`
+	Changes []Change `json:"changes"`
+}
+
+// Changes counts the changes of the plan.
+func (p Plan) Changes() int {
+	n := 0
+	for _, phase := range p.Phases {
+		for _, h := range phase.Hosts {
+			n += len(h.Changes)
+		}
+	}
+	return n
+}
+
+// Plan checks every selected phase on every host, all at once, and changes nothing.
+func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
+	if err := r.validate(steps); err != nil {
+		return Plan{}, err
+	}
+	var plan Plan
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for _, p := range collect(steps) {
+		if !r.selected(p.Name) {
+			continue
+		}
+		hosts := p.Hosts
+		if len(hosts) == 0 {
+			hosts = []host.Host{nil}
+		}
+		entries := make([]HostPlan, len(hosts))
+		plan.Phases = append(plan.Phases, PhasePlan{Name: p.Name, Hosts: entries})
+		for i, h := range hosts {
+			wg.Go(func() {
+				var reader host.Reader
+				if h != nil {
+					reader, entries[i].Host = h, h.Name()
+				}
+				changes, err := p.Check(ctx, reader)
+				entries[i].Changes = changes
+				if err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, &PhaseError{Phase: p.Name, Host: entries[i].Host, Err: err})
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return Plan{}, context.Cause(ctx)
+	}
+	return plan, errors.Join(errs...)
+}

@@ -1,0 +1,296 @@
+package workflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/myadm/myadm/host"
+)
+
+// Runner runs steps or plans them. The zero value runs everything and reports nothing.
+type Runner struct {
+	Only   []string // names of phases; empty: all
+	Skip   []string // names of phases to leave out
+	Report Reporter // may be nil
+	Now    func() time.Time
+}
+
+// PhaseError is an error with the phase and, unless the phase is one on the cluster itself, the host.
+type PhaseError struct {
+	Phase string
+	Host  string
+	Err   error
+}
+
+func (e *PhaseError) Error() string {
+	if e.Host == "" {
+		return fmt.Sprintf("%s: %v", e.Phase, e.Err)
+	}
+	return fmt.Sprintf("%s: %s: %v", e.Host, e.Phase, e.Err)
+}
+
+func (e *PhaseError) Unwrap() error { return e.Err }
+
+// UnknownPhaseError is a name in Only or Skip that no phase has.
+type UnknownPhaseError struct {
+	Name  string
+	Known []string
+}
+
+func (e *UnknownPhaseError) Error() string {
+	return fmt.Sprintf("there is no phase %q; hint: the phases are %s", e.Name, strings.Join(e.Known, ", "))
+}
+
+// Summary counts what a run did.
+type Summary struct {
+	Changes int           `json:"changes"` // made, over all phases and hosts
+	Elapsed time.Duration `json:"elapsed"` // nanoseconds
+}
+
+// Run runs the steps one after the other. A host on which a phase fails is left out of the phases that follow, while
+// the others go on. The run stops after a step in which a phase failed on the cluster itself, or on all of its hosts.
+// The error holds every failure, as *PhaseError joined by errors.Join.
+func (r *Runner) Run(ctx context.Context, steps ...Step) (Summary, error) {
+	if err := r.validate(steps); err != nil {
+		return Summary{}, err
+	}
+	run := &run{Runner: r, failed: map[string]bool{}}
+	start := r.now()
+	run.sequence(ctx, steps)
+	return Summary{Changes: run.changes, Elapsed: r.now().Sub(start)}, run.error(ctx)
+}
+
+func (r *Runner) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}
+
+func (r *Runner) validate(steps []Step) error {
+	known := map[string]bool{}
+	var names []string
+	for _, p := range collect(steps) {
+		if !known[p.Name] {
+			known[p.Name] = true
+			names = append(names, p.Name)
+		}
+	}
+	var errs []error
+	for _, list := range [][]string{r.Only, r.Skip} {
+		for _, name := range list {
+			if !known[name] {
+				errs = append(errs, &UnknownPhaseError{Name: name, Known: names})
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runner) selected(name string) bool {
+	if contains(r.Skip, name) {
+		return false
+	}
+	return len(r.Only) == 0 || contains(r.Only, name)
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// run is the state of one Run.
+type run struct {
+	*Runner
+	mu      sync.Mutex
+	failed  map[string]bool // hosts by name
+	errs    []error
+	changes int
+}
+
+// sequence reports whether what comes after the steps may run.
+func (r *run) sequence(ctx context.Context, steps []Step) bool {
+	for _, s := range steps {
+		if ctx.Err() != nil || !r.step(ctx, s) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *run) step(ctx context.Context, s Step) bool {
+	switch s := s.(type) {
+	case sequence:
+		return r.sequence(ctx, s)
+	case parallel:
+		return r.parallel(ctx, s)
+	case Phase:
+		if !r.selected(s.Name) {
+			return true
+		}
+		return r.phase(ctx, s)
+	}
+	return true
+}
+
+func (r *run) parallel(ctx context.Context, steps []Step) bool {
+	ok := make([]bool, len(steps))
+	var wg sync.WaitGroup
+	for i, s := range steps {
+		wg.Go(func() { ok[i] = r.step(ctx, s) })
+	}
+	wg.Wait()
+	for _, o := range ok {
+		if !o {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *run) phase(ctx context.Context, p Phase) bool {
+	start := r.now()
+	r.report(Event{Kind: PhaseStarted, Phase: p.Name, Short: p.Short, Hosts: len(p.Hosts)})
+	defer func() { r.report(Event{Kind: PhaseEnded, Phase: p.Name, Elapsed: r.now().Sub(start)}) }()
+
+	hosts := p.Hosts
+	if len(hosts) == 0 {
+		hosts = []host.Host{nil}
+	}
+	limit := p.Parallel
+	if limit <= 0 {
+		limit = len(hosts)
+	}
+	slots := make(chan struct{}, limit)
+	good := make([]bool, len(hosts))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		if h != nil && r.hasFailed(h.Name()) {
+			continue
+		}
+		wg.Go(func() {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+				return
+			}
+			good[i] = r.one(ctx, p, h)
+		})
+	}
+	wg.Wait()
+	for _, g := range good {
+		if g {
+			return true
+		}
+	}
+	return false
+}
+
+// one takes a phase through Check, Apply and Check on one host, or on the cluster when h is nil.
+func (r *run) one(ctx context.Context, p Phase, h host.Host) bool {
+	var reader host.Reader // stays a nil interface for a phase on the cluster
+	name := ""
+	if h != nil {
+		reader, name = h, h.Name()
+	}
+	start := r.now()
+	event := func(kind Kind) Event {
+		return Event{Kind: kind, Phase: p.Name, Host: name, Elapsed: r.now().Sub(start)}
+	}
+	ctx = withSink(ctx, func(e Event) {
+		e.Phase, e.Host, e.Elapsed = p.Name, name, r.now().Sub(start)
+		r.report(e)
+	})
+	fail := func(err error) bool {
+		e := event(Failed)
+		e.Err = err
+		r.report(e)
+		r.fail(&PhaseError{Phase: p.Name, Host: name, Err: err})
+		return false
+	}
+
+	changes, err := p.Check(ctx, reader)
+	if err != nil {
+		return fail(err)
+	}
+	if len(changes) == 0 {
+		r.report(event(Unchanged))
+		return true
+	}
+	e := event(Applying)
+	e.Changes = changes
+	r.report(e)
+	if err := p.Apply(ctx, h, changes); err != nil {
+		return fail(err)
+	}
+	left, err := p.Check(ctx, reader)
+	if err != nil {
+		return fail(fmt.Errorf("check what was applied: %w", err))
+	}
+	if len(left) > 0 {
+		return fail(&LeftoverError{Changes: left})
+	}
+	r.mu.Lock()
+	r.changes += len(changes)
+	r.mu.Unlock()
+	e = event(Applied)
+	e.Changes = changes
+	r.report(e)
+	return true
+}
+
+// LeftoverError is a phase whose Check is not empty after its Apply.
+type LeftoverError struct{ Changes []Change }
+
+func (e *LeftoverError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d changes did not last:", len(e.Changes))
+	for _, c := range e.Changes {
+		fmt.Fprintf(&b, " %s %s", c.Action, c.Object)
+		if c.Detail != "" {
+			fmt.Fprintf(&b, " (%s)", c.Detail)
+		}
+		b.WriteByte(';')
+	}
+	b.WriteString(" hint: something else on the host may undo them; run the command again with -v")
+	return b.String()
+}
+
+func (r *run) hasFailed(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed[name]
+}
+
+func (r *run) fail(err *PhaseError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err.Host != "" {
+		r.failed[err.Host] = true
+	}
+	r.errs = append(r.errs, err)
+}
+
+func (r *run) report(e Event) {
+	if r.Report != nil {
+		e.Time = r.now()
+		r.Report(e)
+	}
+}
+
+// error joins what failed. When the run was told to stop, that is the one error: the others only follow from it.
+func (r *run) error(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(r.errs...)
+}
