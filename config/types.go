@@ -3,8 +3,7 @@
 package config
 
 import (
-	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
-	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,21 +33,24 @@ type Spec struct {
 	KubernetesVersion    string       `json:"kubernetesVersion,omitempty"`    // vX.Y.Z
 	ControlPlaneEndpoint string       `json:"controlPlaneEndpoint,omitempty"` // host[:port] of a load balancer or a DNS name; empty: the first control plane
 	APIServerPort        int32        `json:"apiServerPort,omitempty"`        // default 6443
-	Networking           Networking   `json:"networking,omitempty"`
+	Networking           Networking   `json:"networking,omitzero"`
 	Hosts                []Host       `json:"hosts,omitempty"`
-	Certificates         Certificates `json:"certificates,omitempty"`
-	Etcd                 Etcd         `json:"etcd,omitempty"`
-	APIServer            Component    `json:"apiServer,omitempty"`
-	ControllerManager    Component    `json:"controllerManager,omitempty"`
-	Scheduler            Component    `json:"scheduler,omitempty"`
-	DNS                  DNS          `json:"dns,omitempty"`
+	Certificates         Certificates `json:"certificates,omitzero"`
+	Etcd                 Etcd         `json:"etcd,omitzero"`
+	APIServer            Component    `json:"apiServer,omitzero"`
+	ControllerManager    Component    `json:"controllerManager,omitzero"`
+	Scheduler            Component    `json:"scheduler,omitzero"`
+	DNS                  DNS          `json:"dns,omitzero"`
 
-	// Kubelet and KubeProxy take upstream's fields under upstream's names. What is set here wins over what myadm sets.
-	Kubelet   *kubeletv1beta1.KubeletConfiguration      `json:"kubelet,omitempty"`
-	KubeProxy *kubeproxyv1alpha1.KubeProxyConfiguration `json:"kubeProxy,omitempty"`
+	// Kubelet and KubeProxy take the fields of upstream's KubeletConfiguration (kubelet.config.k8s.io/v1beta1) and
+	// KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) under upstream's names. What is set here wins over what
+	// myadm sets. They are checked against upstream's types and kept as given, because those types drop what is written
+	// out as empty (enforceNodeAllocatable: []) when they are marshalled. Integers are int64, other numbers float64.
+	Kubelet   map[string]any `json:"kubelet,omitempty"`
+	KubeProxy map[string]any `json:"kubeProxy,omitempty"`
 
-	Runtime         Runtime   `json:"runtime,omitempty"`
-	Artifacts       Artifacts `json:"artifacts,omitempty"`
+	Runtime         Runtime   `json:"runtime,omitzero"`
+	Artifacts       Artifacts `json:"artifacts,omitzero"`
 	ImageRepository string    `json:"imageRepository,omitempty"` // default registry.k8s.io
 }
 
@@ -82,20 +84,13 @@ type Host struct {
 	Address          string            `json:"address,omitempty"`          // where SSH reaches it: a name or an address
 	AdvertiseAddress string            `json:"advertiseAddress,omitempty"` // the IP that other nodes use; default: address when it is an IP of the host, else the source of its default route
 	Roles            []Role            `json:"roles,omitempty"`            // default [worker]
-	SSH              SSH               `json:"ssh,omitempty"`
+	SSH              SSH               `json:"ssh,omitzero"`
 	Labels           map[string]string `json:"labels,omitempty"`
 	Taints           []corev1.Taint    `json:"taints,omitempty"`
 }
 
 // HasRole reports whether the host has the role.
-func (h Host) HasRole(r Role) bool {
-	for _, x := range h.Roles {
-		if x == r {
-			return true
-		}
-	}
-	return false
-}
+func (h Host) HasRole(r Role) bool { return slices.Contains(h.Roles, r) }
 
 // SSH is how a host is reached. What is empty comes from the user's ssh_config, then from ssh's own defaults.
 type SSH struct {
@@ -110,8 +105,8 @@ type SSH struct {
 // Certificates is the PKI's settings.
 type Certificates struct {
 	KeyAlgorithm  string          `json:"keyAlgorithm,omitempty"`  // ECDSA-P256 (default), ECDSA-P384, RSA-2048, RSA-3072, RSA-4096
-	CAValidity    metav1.Duration `json:"caValidity,omitempty"`    // default 87600h
-	Validity      metav1.Duration `json:"validity,omitempty"`      // default 8760h
+	CAValidity    metav1.Duration `json:"caValidity,omitzero"`    // default 87600h
+	Validity      metav1.Duration `json:"validity,omitzero"`      // default 8760h
 	APIServerSANs []string        `json:"apiServerSANs,omitempty"` // further names and addresses in the API server's certificate
 }
 
