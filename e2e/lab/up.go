@@ -1,0 +1,208 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// DefaultKubernetesVersion is what a lab's Cluster document asks for.
+const DefaultKubernetesVersion = "v1.37.2"
+
+// Options say what Up makes. Only Dir is needed.
+type Options struct {
+	Dir               string            // the lab's folder, made if missing
+	Hosts             int               // 1 to 200, default 1
+	ControlPlanes     int               // the first so many hosts are control planes, default 1
+	KubernetesVersion string            // for the Cluster document, default DefaultKubernetesVersion
+	User              string            // for the Cluster document: UserRoot (default), UserSudo or UserSudoWithPwd
+	HostUsers         map[string]string // the same for single hosts, by name
+	CacheDir          string            // default CacheDir()
+	Log               io.Writer         // progress for people, default none
+}
+
+// complete fills in defaults and refuses what makes no sense.
+func (o Options) complete() (Options, error) {
+	o.Log = orDiscard(o.Log)
+	o.Hosts = max(o.Hosts, 1)
+	o.ControlPlanes = max(o.ControlPlanes, 1)
+	if o.KubernetesVersion == "" {
+		o.KubernetesVersion = DefaultKubernetesVersion
+	}
+	if o.User == "" {
+		o.User = UserRoot
+	}
+	if o.Dir == "" {
+		return o, errors.New("no folder; hint: --dir DIR")
+	}
+	if o.Hosts > maxHosts {
+		return o, fmt.Errorf("%d hosts; a lab has at most %d", o.Hosts, maxHosts)
+	}
+	if o.ControlPlanes > o.Hosts {
+		return o, fmt.Errorf("%d control planes of %d hosts", o.ControlPlanes, o.Hosts)
+	}
+	for host, user := range o.HostUsers {
+		if !knownUser(user) {
+			return o, fmt.Errorf("host %s: no user %q; there are %s, %s and %s", host, user, UserRoot, UserSudo, UserSudoWithPwd)
+		}
+	}
+	if !knownUser(o.User) {
+		return o, fmt.Errorf("no user %q; there are %s, %s and %s", o.User, UserRoot, UserSudo, UserSudoWithPwd)
+	}
+	if o.CacheDir == "" {
+		var err error
+		if o.CacheDir, err = CacheDir(); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+func knownUser(name string) bool {
+	return name == UserRoot || name == UserSudo || name == UserSudoWithPwd
+}
+
+// CacheDir is where host images are made and bundles are kept unless told otherwise.
+func CacheDir() (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil { // no HOME, as in some CI
+		base = "/var/cache"
+	}
+	dir := filepath.Join(base, "myadm-lab")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// Up makes the lab of a folder, or completes it, and returns once every host takes logins. Hosts that exist keep what is
+// on them; those that are off are started.
+func Up(ctx context.Context, o Options) (*Lab, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	// Two runs for one folder take turns, and so do two that would both install Docker or make the image.
+	unlockLab, err := lock(ctx, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlockLab()
+	d, image, err := prepareMachine(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	l, err := load(ctx, d, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(l.Hosts) > o.Hosts {
+		return nil, fmt.Errorf("%s has %d hosts, not %d; hint: lab down --dir %s first", l.Dir, len(l.Hosts), o.Hosts, l.Dir)
+	}
+	id, err := l.ensureIdentity()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.ensureHosts(ctx, o, image); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i := range l.Hosts {
+		group.Go(func() error { return l.powerOn(groupCtx, &l.Hosts[i], id) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(o.Log, "%d hosts take logins after %.1f s\n", len(l.Hosts), time.Since(began).Seconds())
+	return l, l.writeFiles(ctx, o)
+}
+
+// prepareMachine sees to Docker, the kernel and the host image.
+func prepareMachine(ctx context.Context, o Options) (docker, string, error) {
+	unlock, err := lock(ctx, o.CacheDir)
+	if err != nil {
+		return docker{}, "", err
+	}
+	defer unlock()
+	d, err := openEngine(ctx, o.CacheDir, true, o.Log)
+	if err != nil {
+		return docker{}, "", err
+	}
+	prepareKernel(ctx, o.Log)
+	image, err := ensureImage(ctx, d, o.CacheDir, o.Log)
+	return d, image, err
+}
+
+// ensureHosts makes the containers that are missing and does not start them.
+func (l *Lab) ensureHosts(ctx context.Context, o Options, image string) error {
+	subnet, err := l.ensureNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	flags, err := machineFlags(subnet)
+	if err != nil {
+		return err
+	}
+	have := map[netip.Addr]Host{}
+	for _, h := range l.Hosts {
+		have[h.Address] = h
+	}
+	l.Hosts = nil
+	var group errgroup.Group
+	for i := range o.Hosts {
+		h, ok := have[hostAddress(subnet, i)]
+		if !ok {
+			h = Host{Name: hostName(i), Address: hostAddress(subnet, i), Role: RoleWorker, container: l.network() + "-" + hostName(i)}
+		}
+		// The role is the document's alone: the host does not know it.
+		if i < o.ControlPlanes {
+			h.Role = RoleControlPlane
+		}
+		l.Hosts = append(l.Hosts, h)
+		if !ok {
+			group.Go(func() error { return l.createHost(ctx, h, flags, image) })
+		}
+	}
+	return group.Wait()
+}
+
+// createHost makes one container. Its folders that Kubernetes fills are volumes: overlayfs cannot be stacked on itself.
+func (l *Lab) createHost(ctx context.Context, h Host, flags []string, image string) error {
+	args := []string{
+		"create", "--name", h.container, "--hostname", h.Name, "--network", l.network(), "--ip", h.Address.String(),
+		"--label", labelLab + "=" + l.id, "--label", labelDir + "=" + l.Dir, "--label", labelHost + "=" + h.Name,
+		"--label", labelAddress + "=" + h.Address.String(), "--label", labelRole + "=" + h.Role,
+	}
+	_, err := l.d.run(ctx, nil, append(append(args, flags...), image)...)
+	return err
+}
+
+// machineFlags are the docker create flags that make a container a machine.
+func machineFlags(subnet netip.Prefix) ([]string, error) {
+	flags, err := privilegeFlags()
+	if err != nil {
+		return nil, err
+	}
+	flags = append(flags,
+		"--cgroupns=private",
+		"--tmpfs=/run", "--tmpfs=/tmp:exec",
+		"--volume=/var/lib/containerd", "--volume=/var/lib/etcd", "--volume=/var/lib/kubelet",
+		"--stop-signal=SIGRTMIN+3", // systemd's for a clean power off
+		"--sysctl=net.ipv6.conf.all.disable_ipv6=0",
+		"--env=container=docker", "--env=LAB_GATEWAY="+gateway(subnet).String(),
+		"--tty", // systemd's console
+	)
+	// modprobe on a host finds what the machine could load.
+	if exists("/lib/modules") {
+		flags = append(flags, "--volume=/lib/modules:/lib/modules:ro")
+	}
+	return flags, nil
+}
