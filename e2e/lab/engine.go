@@ -15,14 +15,24 @@ import (
 	"time"
 )
 
-// tools are the programs the lab needs on the machine and the Debian packages that bring them.
-var tools = []struct{ command, pkg string }{
-	{"dockerd", "docker.io"},
-	{"docker", "docker.io"},
-	{"debootstrap", "debootstrap"},
-	{"ip", "iproute2"},
-	{"modprobe", "kmod"},
+// tool is something the lab needs on the machine, and the Debian package that brings it.
+type tool struct {
+	proof string // a command, or the absolute path of a file
+	pkg   string
 }
+
+func (t tool) missing() bool {
+	if filepath.IsAbs(t.proof) {
+		return !exists(t.proof)
+	}
+	_, err := lookPath(t.proof)
+	return err != nil
+}
+
+var (
+	engineTools = []tool{{"dockerd", "docker.io"}, {"docker", "docker.io"}, {"ip", "iproute2"}, {"modprobe", "kmod"}}
+	imageTools  = []tool{{"debootstrap", "debootstrap"}, {debianKeyring, "debian-archive-keyring"}}
+)
 
 // engineStart is how long dockerd may take to answer; it needs about a second.
 const engineStart = 60 * time.Second
@@ -34,7 +44,7 @@ func openEngine(ctx context.Context, cacheDir string, install bool, log io.Write
 		return d, nil
 	}
 	if install {
-		if err := installTools(ctx, log); err != nil {
+		if err := installTools(ctx, slices.Concat(engineTools, imageTools), log); err != nil {
 			return docker{}, err
 		}
 	}
@@ -100,11 +110,11 @@ func startEngine(ctx context.Context, cacheDir string, log io.Writer) (docker, e
 	}
 }
 
-// installTools installs the packages of the tools that are missing. It asks nothing.
-func installTools(ctx context.Context, log io.Writer) error {
+// installTools installs the packages of those tools that are missing. It asks nothing.
+func installTools(ctx context.Context, tools []tool, log io.Writer) error {
 	var missing []string
 	for _, t := range tools {
-		if _, err := lookPath(t.command); err != nil && !slices.Contains(missing, t.pkg) {
+		if t.missing() && !slices.Contains(missing, t.pkg) {
 			missing = append(missing, t.pkg)
 		}
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -61,10 +62,19 @@ func (l *Lab) Copy(ctx context.Context, host, source, target string) error {
 		return fmt.Errorf("copy to %s: %s is not an absolute path", host, target)
 	}
 	reader, writer := io.Pipe()
-	go func() { writer.CloseWithError(packTree(writer, source, path.Clean(target))) }()
-	defer reader.Close()
+	packed := make(chan error, 1)
+	go func() {
+		err := packTree(writer, source, path.Clean(target))
+		writer.CloseWithError(err)
+		packed <- err
+	}()
 	var stderr strings.Builder
 	err := l.Exec(ctx, host, Streams{In: reader, Err: &stderr}, "tar", "--no-same-owner", "-C", "/", "-x")
+	reader.Close()
+	// When the source cannot be read, what the host says of the torn archive is not the reason.
+	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
+		return fmt.Errorf("copy to %s: %w", host, packErr)
+	}
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", source, withOutput(err, stderr.String()))
 	}

@@ -20,8 +20,9 @@ import (
 
 // What is on a host before myadm comes: a minimal Debian server.
 const (
-	suite  = "bookworm"
-	mirror = "http://deb.debian.org/debian"
+	suite         = "bookworm"
+	mirror        = "http://deb.debian.org/debian"
+	debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 )
 
 var hostPackages = []string{
@@ -58,7 +59,7 @@ func ensureImage(ctx context.Context, d docker, cacheDir string, log io.Writer) 
 	if os.Geteuid() != 0 {
 		return "", errors.New("the host image is missing and only root can make it; hint: run lab up once as root")
 	}
-	if err := installTools(ctx, log); err != nil {
+	if err := installTools(ctx, imageTools, log); err != nil {
 		return "", err
 	}
 	// What a killed build left.
@@ -77,7 +78,7 @@ func ensureImage(ctx context.Context, d docker, cacheDir string, log io.Writer) 
 	}
 	defer os.RemoveAll(root)
 	fmt.Fprintf(log, "making the host image %s, once: Debian %s with systemd and sshd\n", tag, suite)
-	if err := bootstrap(ctx, root, log); err != nil {
+	if err := bootstrap(ctx, root, cacheDir, log); err != nil {
 		return "", err
 	}
 	if err := customize(ctx, root); err != nil {
@@ -86,18 +87,21 @@ func ensureImage(ctx context.Context, d docker, cacheDir string, log io.Writer) 
 	return tag, importRoot(ctx, d, root, tag)
 }
 
-// bootstrap fills root with Debian.
-func bootstrap(ctx context.Context, root string, log io.Writer) error {
+// bootstrap fills root with Debian, whose signatures it checks.
+func bootstrap(ctx context.Context, root, cacheDir string, log io.Writer) error {
 	bin, err := lookPath("debootstrap")
 	if err != nil {
 		return err
 	}
-	args := []string{"--variant=minbase", "--include=" + strings.Join(hostPackages, ",")}
-	// Ubuntu's debootstrap does not know Debian's key; without one it would not check the signature.
-	if keyring := "/usr/share/keyrings/debian-archive-keyring.gpg"; exists(keyring) {
-		args = append(args, "--keyring="+keyring, "--force-check-gpg")
+	debs := filepath.Join(cacheDir, "debs") // so that a changed recipe downloads nothing again
+	if err := os.MkdirAll(debs, 0o755); err != nil {
+		return err
 	}
-	cmd := inRoot(exec.CommandContext(ctx, bin, append(args, suite, root, mirror)...))
+	args := []string{
+		"--variant=minbase", "--include=" + strings.Join(hostPackages, ","), "--cache-dir=" + debs,
+		"--keyring=" + debianKeyring, "--force-check-gpg", suite, root, mirror,
+	}
+	cmd := inRoot(exec.CommandContext(ctx, bin, args...))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

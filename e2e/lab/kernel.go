@@ -33,7 +33,7 @@ func prepareKernel(ctx context.Context, log io.Writer) {
 			err = exec.CommandContext(ctx, modprobe, m.name).Run()
 		}
 		if err != nil {
-			fmt.Fprintf(log, "kernel module %s is missing: no %s\n", m.name, m.purpose)
+			fmt.Fprintf(log, "kernel module %s is missing, which is needed for %s\n", m.name, m.purpose)
 		}
 	}
 	// Docker's isolation rules would drop what pods of different hosts send each other by pod address. The setting is

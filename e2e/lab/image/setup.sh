@@ -15,6 +15,8 @@ systemctl enable ssh.service
 # No consoles to log in at, no mirror to update from, no disks to check.
 systemctl mask getty.target console-getty.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
 	e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-remount-fs.service
+# The machine's kernel is not the host's to look into.
+systemctl mask sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount
 
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/log/bootstrap.log /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
