@@ -1,0 +1,183 @@
+// Package bundle holds what one version of Kubernetes needs on its hosts, binaries and images, in a form that needs no
+// registry and no network: a folder, or the same folder as one plain tar file.
+//
+//	index.json            what is in it: see Index
+//	blobs/sha256/HEX      one file per artifact, named by its SHA-256
+//
+// In a tar file index.json is the first file, so that a reader of the stream knows at once what follows. Blobs are stored
+// as they are used, hence a tar file is read in place and never unpacked. The fields of an artifact:
+//
+//	name, version     "kubelet", "v1.37.2"; a name is there once per os and arch
+//	kind              "binary" or "image"
+//	os, arch          as Go names them: "linux", "amd64"
+//	roles             which hosts get it, see Role; a host gets an artifact when it has any of the roles
+//	path              of the blob, relative to the index, with slashes
+//	size, sha256      of the blob, in bytes and in lower-case hex
+//	target, mode      of a binary: its absolute path on the host and its permissions in octal, "0755"
+//	image, digest     of an image: name:tag, and its manifest's digest as `ctr images ls` shows it
+//
+// An image's blob is an OCI image layout as a tar file, with one manifest, annotated with the image's name: what
+// `ctr -n k8s.io images import -` reads.
+//
+// Nothing is trusted: Open checks the whole index and the size of every blob, and a blob's checksum is verified before
+// its first use. Unknown fields are errors, because a reader that ignored one (a compression, say) would install garbage.
+package bundle
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+)
+
+// Bundle is an open bundle. Its methods may be used by many goroutines at once.
+type Bundle struct {
+	Index Index
+
+	path  string
+	blobs source
+
+	mu       sync.Mutex
+	verified map[string]*verification // by blob path
+}
+
+// Open opens the folder or tar file at path and checks its index and that every blob is there with its size. All
+// findings are reported at once. It reads no blob; Verify does.
+func Open(path string) (*Bundle, error) {
+	b, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", path, err)
+	}
+	return b, nil
+}
+
+func open(path string) (*Bundle, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errors.New("no such file or folder; hint: --bundle and artifacts.bundle name one")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var blobs source
+	if info.IsDir() {
+		blobs, err = openFolder(path)
+	} else {
+		blobs, err = openTarFile(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := load(path, blobs)
+	if err != nil {
+		return nil, errors.Join(err, blobs.Close())
+	}
+	return b, nil
+}
+
+func load(path string, blobs source) (*Bundle, error) {
+	file, size, err := blobs.open(indexName)
+	if err != nil {
+		return nil, fmt.Errorf("%w; hint: a bundle has an index.json beside its blobs", err)
+	}
+	defer file.Close()
+	if size.bytes > maxIndex {
+		return nil, fmt.Errorf("index.json has %d bytes, more than the %d that an index may have", size.bytes, maxIndex)
+	}
+	data, err := io.ReadAll(file)
+	if err != nil {
+		return nil, fmt.Errorf("read index.json: %w", err)
+	}
+	index, err := ParseIndex(data)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bundle{Index: *index, path: path, blobs: blobs, verified: map[string]*verification{}}
+	var findings []error
+	for _, a := range unique(index.Artifacts) {
+		if err := b.checkSize(a); err != nil {
+			findings = append(findings, err)
+		}
+		b.verified[a.Path] = &verification{}
+	}
+	return b, errors.Join(findings...)
+}
+
+// Close releases the files. What Open(a) returned from a tar file is unusable afterwards.
+func (b *Bundle) Close() error { return b.blobs.Close() }
+
+// Path is where the bundle was opened.
+func (b *Bundle) Path() string { return b.path }
+
+// Select returns the Linux artifacts for an architecture that have any of the roles, in the order of the index.
+func (b *Bundle) Select(arch string, roles ...Role) []Artifact {
+	var selected []Artifact
+	for _, a := range b.Index.Artifacts {
+		if a.OS == "linux" && a.Arch == arch && slices.ContainsFunc(a.Roles, func(r Role) bool { return slices.Contains(roles, r) }) {
+			selected = append(selected, a)
+		}
+	}
+	return selected
+}
+
+// Find returns the Linux artifact with a name, or an error that says what the bundle has instead.
+func (b *Bundle) Find(name, arch string) (Artifact, error) {
+	var archs []string
+	for _, a := range b.Index.Artifacts {
+		if a.OS != "linux" || a.Name != name {
+			continue
+		}
+		if a.Arch == arch {
+			return a, nil
+		}
+		archs = append(archs, a.Arch)
+	}
+	if len(archs) > 0 {
+		return Artifact{}, fmt.Errorf("bundle %s has %s for %v, not for %s; hint: use a bundle made for %s", b.path, name, archs, arch, arch)
+	}
+	return Artifact{}, fmt.Errorf("bundle %s (Kubernetes %s) has no %s; hint: it is incomplete or made for another version of myadm",
+		b.path, b.Index.KubernetesVersion, name)
+}
+
+// Image is Find for an artifact that must be an image.
+func (b *Bundle) Image(name, arch string) (Artifact, error) { return b.findKind(KindImage, name, arch) }
+
+// Binary is Find for an artifact that must be a binary.
+func (b *Bundle) Binary(name, arch string) (Artifact, error) {
+	return b.findKind(KindBinary, name, arch)
+}
+
+func (b *Bundle) findKind(kind Kind, name, arch string) (Artifact, error) {
+	a, err := b.Find(name, arch)
+	if err != nil {
+		return Artifact{}, err
+	}
+	if a.Kind != kind {
+		return Artifact{}, fmt.Errorf("bundle %s: %s is of kind %s, not %s", b.path, name, a.Kind, kind)
+	}
+	return a, nil
+}
+
+// TotalSize is the number of bytes of the artifacts' blobs, a blob that several share counted once.
+func TotalSize(artifacts []Artifact) int64 {
+	var total int64
+	for _, a := range unique(artifacts) {
+		total += a.Size
+	}
+	return total
+}
+
+// unique drops artifacts whose blob an earlier one has already named.
+func unique(artifacts []Artifact) []Artifact {
+	seen := map[string]bool{}
+	var first []Artifact
+	for _, a := range artifacts {
+		if !seen[a.Path] {
+			seen[a.Path] = true
+			first = append(first, a)
+		}
+	}
+	return first
+}

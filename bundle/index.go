@@ -1,0 +1,218 @@
+package bundle
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+)
+
+// APIVersion is the format's; a change that an older reader would get wrong raises it.
+const APIVersion = "bundle.myadm.dev/v1alpha1"
+
+const (
+	indexName = "index.json"
+	maxIndex  = 4 << 20 // bytes; an index of a hundred artifacts has 50 KB
+)
+
+// Index is index.json.
+type Index struct {
+	APIVersion        string     `json:"apiVersion"`
+	KubernetesVersion string     `json:"kubernetesVersion"` // with a v: "v1.37.2"
+	Artifacts         []Artifact `json:"artifacts"`
+}
+
+// Artifact is one binary or image; the package comment explains the fields.
+type Artifact struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Kind    Kind   `json:"kind"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	Roles   []Role `json:"roles"`
+	Path    string `json:"path"`
+	Size    int64  `json:"size"`
+	SHA256  string `json:"sha256"`
+	Target  string `json:"target,omitempty"`
+	Mode    Mode   `json:"mode,omitempty"`
+	Image   string `json:"image,omitempty"`
+	Digest  string `json:"digest,omitempty"`
+}
+
+// Kind is what an artifact is and so how it gets onto a host.
+type Kind string
+
+// The kinds.
+const (
+	KindBinary Kind = "binary" // a file, copied to its target
+	KindImage  Kind = "image"  // imported into containerd
+)
+
+// Role is a reason for a host to get an artifact. A role that this version of myadm does not know selects nothing.
+type Role string
+
+// The roles that myadm selects by.
+const (
+	RoleNode         Role = "node"            // every host
+	RoleControlPlane Role = "control-plane"   // hosts that run the control plane
+	RoleWorker       Role = "worker"          // hosts that do not; empty today, since those need nothing but node's
+	RoleRuntime      Role = "runtime"         // hosts that myadm installs containerd on
+	RoleCNI          Role = "cni"             // the reference CNI plugins, unless the user brings a network
+	RoleFlannel      Role = "network:flannel" // hosts of clusters with plugin: flannel
+	RoleLoadBalancer Role = "load-balancer"   // hosts with a node-local API load balancer
+	RoleTest         Role = "test"            // for tests; myadm never sends it
+)
+
+// Mode is a file's permissions, octal in JSON.
+type Mode fs.FileMode
+
+// MarshalText writes four octal digits.
+func (m Mode) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%04o", uint32(m)), nil }
+
+// UnmarshalText reads octal digits; permissions only, no set-user-ID or type bits.
+func (m *Mode) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 8, 32)
+	if err != nil || n > uint64(fs.ModePerm) {
+		return fmt.Errorf("mode %q is not octal permissions such as 0755", text)
+	}
+	*m = Mode(n)
+	return nil
+}
+
+// ParseIndex reads and checks an index. Its error holds every finding, each naming the artifact and the field.
+func ParseIndex(data []byte) (*Index, error) {
+	// The version comes first and leniently: a newer index shall be called newer, not malformed.
+	var header struct {
+		APIVersion string `json:"apiVersion"`
+	}
+	if err := json.Unmarshal(data, &header); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	if header.APIVersion != APIVersion {
+		return nil, fmt.Errorf("index.json: apiVersion %q is not %s; hint: use the myadm that made the bundle, or a newer one",
+			header.APIVersion, APIVersion)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	index := &Index{}
+	if err := decoder.Decode(index); err != nil {
+		return nil, fmt.Errorf("index.json: %w; hint: use the myadm that made the bundle, or a newer one", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, errors.New("index.json: something follows the index; hint: make the bundle anew")
+	}
+	if err := index.validate(); err != nil {
+		return nil, err
+	}
+	return index, nil
+}
+
+var (
+	namePattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$`)
+	versionPattern = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+:~_-]{0,127}$`)
+	rolePattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9:-]{0,62}[a-z0-9])?$`)
+	sumPattern     = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	// name:tag with a registry host in front, as containerd stores names: nothing is expanded.
+	imagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$`)
+)
+
+func (x *Index) validate() error {
+	var findings []error
+	if v, hasV := strings.CutPrefix(x.KubernetesVersion, "v"); !hasV || !strictSemver(v) {
+		findings = append(findings, fmt.Errorf("index.json: kubernetesVersion %q is not a version such as v1.37.2", x.KubernetesVersion))
+	}
+	if len(x.Artifacts) == 0 {
+		findings = append(findings, errors.New("index.json: no artifacts; hint: make the bundle anew"))
+	}
+	blobs := map[string]Artifact{}
+	taken := map[string]string{} // a thing that only one artifact of a platform may have, to that artifact's name
+	for i, a := range x.Artifacts {
+		report := func(format string, args ...any) {
+			findings = append(findings, fmt.Errorf("artifact %d (%s): "+format, append([]any{i, a.Name}, args...)...))
+		}
+		a.check(report)
+		for _, thing := range []string{"name " + a.Name, "target " + a.Target, "image " + a.Image} {
+			if strings.HasSuffix(thing, " ") {
+				continue
+			}
+			key := a.OS + "/" + a.Arch + " " + thing
+			if other, dup := taken[key]; dup {
+				report("%s is already that of %s", thing, other)
+			}
+			taken[key] = a.Name
+		}
+		if other, shared := blobs[a.Path]; shared && (other.SHA256 != a.SHA256 || other.Size != a.Size) {
+			report("path %s is also that of %s, with another size or sha256", a.Path, other.Name)
+		}
+		blobs[a.Path] = a
+	}
+	return errors.Join(findings...)
+}
+
+func (a Artifact) check(report func(format string, args ...any)) {
+	for _, field := range []struct {
+		name, value string
+		pattern     *regexp.Regexp
+	}{
+		{"name", a.Name, namePattern},
+		{"version", a.Version, versionPattern},
+		{"os", a.OS, namePattern},
+		{"arch", a.Arch, namePattern},
+		{"sha256", a.SHA256, sumPattern},
+	} {
+		if !field.pattern.MatchString(field.value) {
+			report("%s %q is missing or malformed", field.name, field.value)
+		}
+	}
+	if len(a.Roles) == 0 {
+		report("no roles, so no host would get it")
+	}
+	for _, role := range a.Roles {
+		if !rolePattern.MatchString(string(role)) {
+			report("role %q is malformed", role)
+		}
+	}
+	if a.Size < 0 {
+		report("size %d is negative", a.Size)
+	}
+	if !fs.ValidPath(a.Path) || a.Path == "." || a.Path == indexName || strings.Contains(a.Path, `\`) {
+		report("path %q is not a path below the bundle; hint: blobs/sha256/HEX", a.Path)
+	}
+	switch a.Kind {
+	case KindBinary:
+		if !path.IsAbs(a.Target) || path.Clean(a.Target) != a.Target || a.Target == "/" {
+			report("target %q is not a clean absolute path", a.Target)
+		}
+		if a.Mode == 0 {
+			report("mode is missing")
+		}
+		if a.Image != "" || a.Digest != "" {
+			report("a binary has no image or digest")
+		}
+	case KindImage:
+		if !imagePattern.MatchString(a.Image) {
+			report("image %q is not a full name:tag such as registry.k8s.io/pause:3.10.2", a.Image)
+		}
+		if sum, ok := strings.CutPrefix(a.Digest, "sha256:"); !ok || !sumPattern.MatchString(sum) {
+			report("digest %q is not sha256:HEX", a.Digest)
+		}
+		if a.Target != "" || a.Mode != 0 {
+			report("an image has no target or mode")
+		}
+	default:
+		report("kind %q is neither %s nor %s; hint: use the myadm that made the bundle, or a newer one", a.Kind, KindBinary, KindImage)
+	}
+}
+
+func strictSemver(version string) bool {
+	_, err := semver.StrictNewVersion(version)
+	return err == nil
+}
