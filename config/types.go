@@ -21,6 +21,8 @@ type Cluster struct {
 	Kind       string   `json:"kind"`
 	Metadata   Metadata `json:"metadata"`
 	Spec       Spec     `json:"spec"`
+
+	source *source // where the fields stand in the file; nil for a Cluster made from flags
 }
 
 // Metadata names the cluster.
@@ -51,7 +53,7 @@ type Spec struct {
 
 	Runtime         Runtime   `json:"runtime,omitzero"`
 	Artifacts       Artifacts `json:"artifacts,omitzero"`
-	ImageRepository string    `json:"imageRepository,omitempty"` // default registry.k8s.io
+	ImageRepository string    `json:"imageRepository,omitempty"` // default registry.k8s.io; any other holds all images side by side: REPO/coredns, REPO/flannel
 }
 
 // Networking is the cluster's addresses and the plugin that joins the pods.
@@ -81,12 +83,12 @@ const (
 // Host is a machine of the cluster.
 type Host struct {
 	Name             string            `json:"name,omitempty"`             // the Node's name; default: the host's own name, as it says it
-	Address          string            `json:"address,omitempty"`          // where SSH reaches it: a name or an address
+	Address          string            `json:"address,omitempty"`          // where SSH reaches it: a name or an address; empty for this machine, as the only host
 	AdvertiseAddress string            `json:"advertiseAddress,omitempty"` // the IP that other nodes use; default: address when it is an IP of the host, else the source of its default route
-	Roles            []Role            `json:"roles,omitempty"`            // default [worker]
+	Roles            []Role            `json:"roles,omitzero"`             // default [worker]
 	SSH              SSH               `json:"ssh,omitzero"`
 	Labels           map[string]string `json:"labels,omitempty"`
-	Taints           []corev1.Taint    `json:"taints,omitempty"`
+	Taints           []corev1.Taint    `json:"taints,omitzero"` // default for a control plane without the role worker: its NoSchedule taint; []: none
 }
 
 // HasRole reports whether the host has the role.
@@ -105,8 +107,8 @@ type SSH struct {
 // Certificates is the PKI's settings.
 type Certificates struct {
 	KeyAlgorithm  string          `json:"keyAlgorithm,omitempty"`  // ECDSA-P256 (default), ECDSA-P384, RSA-2048, RSA-3072, RSA-4096
-	CAValidity    metav1.Duration `json:"caValidity,omitzero"`    // default 87600h
-	Validity      metav1.Duration `json:"validity,omitzero"`      // default 8760h
+	CAValidity    metav1.Duration `json:"caValidity,omitzero"`     // default 87600h
+	Validity      metav1.Duration `json:"validity,omitzero"`       // default 8760h
 	APIServerSANs []string        `json:"apiServerSANs,omitempty"` // further names and addresses in the API server's certificate
 }
 
@@ -160,3 +162,12 @@ const (
 type Artifacts struct {
 	Bundle string `json:"bundle,omitempty"` // a bundle's folder or file; relative to the document
 }
+
+// The key algorithms, named as kubeadm's encryptionAlgorithm names them.
+const (
+	KeyECDSAP256 = "ECDSA-P256"
+	KeyECDSAP384 = "ECDSA-P384"
+	KeyRSA2048   = "RSA-2048"
+	KeyRSA3072   = "RSA-3072"
+	KeyRSA4096   = "RSA-4096"
+)

@@ -1,0 +1,183 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxDocument is the largest document that is read, in bytes: a thousand hosts need a quarter of it.
+const maxDocument = 1 << 20
+
+// Load reads the Cluster document at path; see Parse.
+func Load(path string) (*Cluster, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the cluster document: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster document: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads a Cluster document of YAML or JSON. name stands for it in errors, and relative paths in the document are
+// taken from name's folder. Unknown fields, wrong types and keys that come twice are errors (of type Errors), all of them
+// at once, each with its line. A field without a value (null) counts as not given.
+//
+// The result has no defaults and is not validated: flags may change it before SetDefaults and Validate.
+func Parse(name string, data []byte) (*Cluster, error) {
+	root, err := parseYAML(name, data)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker{file: name, at: map[string]position{}, budget: maxNodes}
+	if w.documentType(root); len(w.errs) > 0 {
+		return nil, w.errs.err() // the fields of another kind of document would all be unknown
+	}
+	tree := w.value(root, reflect.TypeFor[Cluster](), "", 0)
+	if len(w.errs) > 0 {
+		return nil, w.errs.err()
+	}
+	plain, err := json.Marshal(tree)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	c := &Cluster{source: &source{file: name, at: w.at}}
+	if err := json.Unmarshal(plain, c); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	// JSON would have made every number a float64.
+	spec, _ := tree.(map[string]any)["spec"].(map[string]any)
+	c.Spec.Kubelet, _ = spec["kubelet"].(map[string]any)
+	c.Spec.KubeProxy, _ = spec["kubeProxy"].(map[string]any)
+	return c, c.resolvePaths(filepath.Dir(name))
+}
+
+// parseYAML gives the root mapping of the only document in data.
+func parseYAML(name string, data []byte) (*yaml.Node, error) {
+	fail := func(line int, message, hint string) error {
+		return Errors{{File: name, Line: line, Column: min(line, 1), Message: message, Hint: hint}}
+	}
+	if len(data) > maxDocument {
+		return nil, fail(0, "the document is larger than 1 MiB", "is this the right file?")
+	}
+	if !utf8.Valid(data) {
+		return nil, fail(firstInvalidLine(data), "the text is not UTF-8", "save the file as UTF-8")
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var root *yaml.Node
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			line, message := yamlError(err)
+			return nil, fail(line, message, tabHint(data, line))
+		}
+		switch n := doc.Content[0]; {
+		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null": // nothing between two "---"
+		case root != nil:
+			return nil, fail(n.Line, "a second document starts here", "keep one Cluster in a file")
+		case n.Kind != yaml.MappingNode:
+			return nil, fail(n.Line, "the document is "+describe(n)+" and not a mapping", "`myadm config defaults` prints a whole document")
+		default:
+			root = n
+		}
+	}
+	if root == nil {
+		return nil, fail(0, "the document is empty", "`myadm config defaults` prints a whole one")
+	}
+	return root, nil
+}
+
+// yamlLine finds the line in the parser's messages.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// yamlError splits the parser's message into its line (0 when it has none) and its text.
+func yamlError(err error) (line int, message string) {
+	text := err.Error()
+	m := yamlLine.FindStringSubmatch(text)
+	if m == nil {
+		return 0, "not YAML: " + text
+	}
+	line, _ = strconv.Atoi(m[1]) // "" gives 0
+	return line, "not YAML: " + strings.TrimPrefix(text, m[0])
+}
+
+// tabHint explains the parser's dark message about a tab. It looks at the line before as well: for some errors the
+// parser names the line after or before.
+func tabHint(data []byte, line int) string {
+	lines := bytes.Split(data, []byte("\n"))
+	for i := max(line-2, 0); i < min(line+1, len(lines)); i++ {
+		indent := lines[i][:len(lines[i])-len(bytes.TrimLeft(lines[i], " \t"))]
+		if bytes.ContainsRune(indent, '\t') {
+			return fmt.Sprintf("line %d is indented with a tab; YAML takes spaces only", i+1)
+		}
+	}
+	return ""
+}
+
+// firstInvalidLine is the 1-based line of the first byte that is not UTF-8.
+func firstInvalidLine(data []byte) int {
+	line := 1
+	for len(data) > 0 {
+		r, size := utf8.DecodeRune(data)
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		if r == '\n' {
+			line++
+		}
+		data = data[size:]
+	}
+	return line
+}
+
+// resolvePaths makes the document's relative paths relative to dir, and puts the home folder in place of "~".
+func (c *Cluster) resolvePaths(dir string) error {
+	var errs Errors
+	c.eachPath(func(path string, p *string) {
+		switch {
+		case *p == "" || filepath.IsAbs(*p):
+		case *p == "~" || strings.HasPrefix(*p, "~/"):
+			home, err := os.UserHomeDir()
+			if err != nil {
+				errs = append(errs, c.source.place(FieldError{Path: path, Message: "~ has no meaning here: " + err.Error(), Hint: "write the path out"}))
+				return
+			}
+			*p = filepath.Join(home, (*p)[1:])
+		default:
+			*p = filepath.Join(dir, *p)
+		}
+	})
+	return errs.err()
+}
+
+// eachPath calls do with each field that names a file on the operator's machine.
+func (c *Cluster) eachPath(do func(path string, p *string)) {
+	for i := range c.Spec.Networking.Manifests {
+		do(fmt.Sprintf("spec.networking.manifests[%d]", i), &c.Spec.Networking.Manifests[i])
+	}
+	for i := range c.Spec.Hosts {
+		ssh := &c.Spec.Hosts[i].SSH
+		do(fmt.Sprintf("spec.hosts[%d].ssh.keyFile", i), &ssh.KeyFile)
+		do(fmt.Sprintf("spec.hosts[%d].ssh.sudoPasswordFile", i), &ssh.SudoPasswordFile)
+	}
+	do("spec.artifacts.bundle", &c.Spec.Artifacts.Bundle)
+}

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// PodSubnets are the pods' networks, one for each IP family, the primary one first. What Validate would refuse is left out.
+func (c *Cluster) PodSubnets() []netip.Prefix { return prefixes(c.Spec.Networking.PodSubnet) }
+
+// ServiceSubnets are the services' networks, likewise.
+func (c *Cluster) ServiceSubnets() []netip.Prefix { return prefixes(c.Spec.Networking.ServiceSubnet) }
+
+// APIServerServiceIP is the address of the Service default/kubernetes: the first of the primary service subnet.
+// It is the zero Addr when there is no valid service subnet.
+func (c *Cluster) APIServerServiceIP() netip.Addr { return nth(c.ServiceSubnets(), 1) }
+
+// DNSServiceIP is the address of the cluster's DNS: the tenth of the primary service subnet, as in every kubeadm cluster.
+// It is the zero Addr when there is no valid service subnet.
+func (c *Cluster) DNSServiceIP() netip.Addr { return nth(c.ServiceSubnets(), 10) }
+
+// Endpoint is the host:port at which the cluster's API is reached: the document's, or the first control plane's advertise
+// address (or its address, if that is an IP). It is empty while neither is known. IPv6 addresses stand in brackets.
+func (c *Cluster) Endpoint() string {
+	port := c.Spec.APIServerPort
+	if port == 0 {
+		port = DefaultAPIServerPort
+	}
+	if c.Spec.ControlPlaneEndpoint != "" {
+		host, explicit, err := splitEndpoint(c.Spec.ControlPlaneEndpoint)
+		if err != nil {
+			return ""
+		}
+		if explicit != 0 {
+			port = explicit
+		}
+		return hostPort(host, port)
+	}
+	for _, h := range c.Spec.Hosts {
+		if !h.HasRole(RoleControlPlane) {
+			continue
+		}
+		for _, candidate := range []string{h.AdvertiseAddress, h.Address} {
+			if addr, err := netip.ParseAddr(candidate); err == nil {
+				return hostPort(addr.String(), port)
+			}
+		}
+		return ""
+	}
+	return ""
+}
+
+func hostPort(host string, port int32) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
+
+// splitEndpoint takes host, host:port, an IPv6 address with or without brackets, or [IPv6]:port. The port is 0 if not given.
+func splitEndpoint(s string) (host string, port int32, err error) {
+	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+		return addr.String(), 0, nil
+	}
+	if !strings.Contains(s, ":") {
+		return s, 0, nil
+	}
+	host, digits, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil {
+		return "", 0, err
+	}
+	return host, int32(n), nil
+}
+
+func prefixes(list string) []netip.Prefix {
+	var out []netip.Prefix
+	for s := range strings.SplitSeq(list, ",") {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
+// nth is the address n after the first network's own.
+func nth(networks []netip.Prefix, n int) netip.Addr {
+	if len(networks) == 0 {
+		return netip.Addr{}
+	}
+	addr := networks[0].Addr()
+	for range n {
+		addr = addr.Next()
+	}
+	return addr
+}
