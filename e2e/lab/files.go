@@ -18,11 +18,11 @@ var templateFiles embed.FS
 
 // folder is what the templates of a lab's files see.
 type folder struct {
-	Name              string // of the cluster
-	KubernetesVersion string
-	CgroupV1          bool
-	Hosts             []login
-	Key, KnownHosts   string // absolute paths
+	Name                      string // of the cluster
+	KubernetesVersion         string
+	CgroupV1                  bool
+	Hosts                     []login
+	Key, KnownHosts, Password string // absolute paths
 }
 
 // login is how one host is reached.
@@ -39,7 +39,7 @@ func (l *Lab) writeFiles(ctx context.Context, o Options) error {
 	}
 	f := folder{
 		Name: l.network(), KubernetesVersion: o.KubernetesVersion, CgroupV1: strings.TrimSpace(cgroups) == "1",
-		Key: l.Path(KeyFile), KnownHosts: l.Path(KnownHosts),
+		Key: l.Path(KeyFile), KnownHosts: l.Path(KnownHosts), Password: l.Path(PasswordFile),
 	}
 	for _, h := range l.Hosts {
 		user := o.User

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,6 +51,9 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("%d control planes of %d hosts", o.ControlPlanes, o.Hosts)
 	}
 	for host, user := range o.HostUsers {
+		if n, err := strconv.Atoi(strings.TrimPrefix(host, "h")); err != nil || n < 1 || n > o.Hosts || host != hostName(n-1) {
+			return o, fmt.Errorf("no host %q; there are h1 to h%d", host, o.Hosts)
+		}
 		if !knownUser(user) {
 			return o, fmt.Errorf("host %s: no user %q; there are %s, %s and %s", host, user, UserRoot, UserSudo, UserSudoWithPwd)
 		}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseUsers(t *testing.T) {
+	tests := []struct {
+		values  []string
+		all     string
+		single  map[string]string
+		wantErr bool
+	}{
+		{nil, "", map[string]string{}, false},
+		{[]string{"ops"}, "ops", map[string]string{}, false},
+		{[]string{"ops", "h2=root", "h3=ops-pw"}, "ops", map[string]string{"h2": "root", "h3": "ops-pw"}, false},
+		{[]string{"ops", "root"}, "", nil, true},
+		{[]string{"=root"}, "", nil, true},
+		{[]string{"h1="}, "", nil, true},
+	}
+	for _, tt := range tests {
+		all, single, err := parseUsers(tt.values)
+		if all != tt.all || !cmp.Equal(single, tt.single) || (err != nil) != tt.wantErr {
+			t.Errorf("%v: got %q, %v, %v", tt.values, all, single, err)
+		}
+	}
+}
+
+// Wrong usage is told before anything is touched.
+func TestUsage(t *testing.T) {
+	tests := []struct {
+		args string
+		want string
+	}{
+		{"up", `required flag(s) "dir" not set`},
+		{"up --dir d --hosts 2 --control-planes 3", "3 control planes of 2 hosts"},
+		{"kill --dir d", "accepts 1 arg(s), received 0"},
+		{"exec h1 --dir d", "requires at least 2 arg(s)"},
+		{"cp h1 source --dir d", "accepts 3 arg(s), received 2"},
+	}
+	for _, tt := range tests {
+		cmd := newCommand()
+		cmd.SetArgs(strings.Fields(tt.args))
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("lab %s: got %v, want %s", tt.args, err, tt.want)
+		}
+	}
+}
