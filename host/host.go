@@ -89,7 +89,9 @@ type Host interface {
 	// progress, when not nil, is told the bytes that are on the host so far.
 	Upload(ctx context.Context, blob Blob, progress func(onHost int64)) error
 
-	// Remove removes files and whole folders. It does not cross into other file systems, and what is not there is fine.
+	// Remove removes files and whole folders; what is not there is fine. It never crosses into what is mounted below a
+	// path: then nothing of that path is removed and the error is a *MountedError. A path that is a mount point itself is
+	// emptied and stays. Links are removed, not followed.
 	Remove(ctx context.Context, paths ...string) error
 
 	// Dial connects to an address as seen from the host. network is "tcp" or "unix".
@@ -112,6 +114,16 @@ func (e *ExitError) Error() string {
 		msg += ": " + s
 	}
 	return msg
+}
+
+// MountedError is a folder that cannot be removed because something is mounted below it.
+type MountedError struct {
+	Path  string // as given to Remove
+	Mount string // the mount point below it
+}
+
+func (e *MountedError) Error() string {
+	return fmt.Sprintf("remove %s: %s is a mount point; hint: unmount it first", e.Path, e.Mount)
 }
 
 // ExitCode returns the status of the *ExitError in err, and false when there is none.

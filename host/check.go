@@ -1,0 +1,62 @@
+package host
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// CheckPath refuses what no Host accepts as a path: relative ones, unclean ones, and ones that hold a NUL.
+func CheckPath(name string) error {
+	if !path.IsAbs(name) || path.Clean(name) != name || strings.ContainsRune(name, 0) {
+		return fmt.Errorf("path %q is not absolute and clean", name)
+	}
+	return nil
+}
+
+// CheckPaths is CheckPath for many.
+func CheckPaths(names ...string) error {
+	for _, name := range names {
+		if err := CheckPath(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckMode refuses a mode with more than permission bits, and 0: a file that nobody set a mode for.
+func CheckMode(name string, mode fs.FileMode) error {
+	if mode == 0 || mode != mode.Perm() {
+		return fmt.Errorf("%s: mode %v is not one of a file that is written", name, mode)
+	}
+	return nil
+}
+
+// CheckFiles refuses files that no Host writes: a wrong path or mode, or the same path twice.
+func CheckFiles(files ...File) error {
+	seen := make(map[string]bool, len(files))
+	for _, f := range files {
+		if err := CheckPath(f.Path); err != nil {
+			return err
+		}
+		if err := CheckMode(f.Path, f.Mode); err != nil {
+			return err
+		}
+		if seen[f.Path] {
+			return fmt.Errorf("%s is written twice in one call", f.Path)
+		}
+		seen[f.Path] = true
+	}
+	return nil
+}
+
+// CheckRemove refuses paths that Remove must never be given: those of CheckPath and the root folder.
+func CheckRemove(names ...string) error {
+	for _, name := range names {
+		if name == "/" {
+			return fmt.Errorf("the root folder is not removed")
+		}
+	}
+	return CheckPaths(names...)
+}
