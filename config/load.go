@@ -154,7 +154,7 @@ func (c *Cluster) resolvePaths(dir string) error {
 	var errs Errors
 	c.eachPath(func(path string, p *string) {
 		switch {
-		case *p == "" || filepath.IsAbs(*p):
+		case *p == "" || filepath.IsAbs(*p) || strings.Contains(*p, "://"): // a URL is Validate's to refuse
 		case *p == "~" || strings.HasPrefix(*p, "~/"):
 			home, err := os.UserHomeDir()
 			if err != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -67,8 +68,8 @@ func splitEndpoint(s string) (host string, port int32, err error) {
 		return "", 0, err
 	}
 	n, err := strconv.ParseUint(digits, 10, 16)
-	if err != nil {
-		return "", 0, err
+	if err != nil || n == 0 {
+		return "", 0, fmt.Errorf("%q is not a port", digits)
 	}
 	return host, int32(n), nil
 }

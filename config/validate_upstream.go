@@ -1,0 +1,39 @@
+package config
+
+import (
+	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+)
+
+// fixed is a field of upstream's configuration that may be given, but only with the value that it has anyway.
+type fixed struct{ name, want, hint string }
+
+func (v *validator) kubelet() {
+	s := v.c.Spec
+	v.fixed("spec.kubelet", s.Kubelet,
+		fixed{"apiVersion", kubeletv1beta1.SchemeGroupVersion.String(), "remove it"},
+		fixed{"kind", "KubeletConfiguration", "remove it"},
+		fixed{"staticPodPath", ManifestsDir, "remove it: the control plane's manifests are there"},
+		fixed{"clusterDomain", s.Networking.DNSDomain, "set spec.networking.dnsDomain"},
+		fixed{"containerRuntimeEndpoint", "unix://" + s.Runtime.Socket, "set spec.runtime.socket"},
+	)
+}
+
+func (v *validator) kubeProxy() {
+	v.fixed("spec.kubeProxy", v.c.Spec.KubeProxy,
+		fixed{"apiVersion", kubeproxyv1alpha1.SchemeGroupVersion.String(), "remove it"},
+		fixed{"kind", "KubeProxyConfiguration", "remove it"},
+		fixed{"clusterCIDR", v.c.Spec.Networking.PodSubnet, "set spec.networking.podSubnet"},
+	)
+	connection, _ := v.c.Spec.KubeProxy["clientConnection"].(map[string]any)
+	v.fixed("spec.kubeProxy.clientConnection", connection,
+		fixed{"kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf", "remove it"})
+}
+
+func (v *validator) fixed(path string, given map[string]any, fields ...fixed) {
+	for _, f := range fields {
+		if got, ok := given[f.name]; ok && got != f.want {
+			v.errorf(path+"."+f.name, f.hint, "%v contradicts what the cluster has, %v", got, f.want)
+		}
+	}
+}
