@@ -74,13 +74,17 @@ func knownUser(name string) bool {
 	return name == UserRoot || name == UserSudo || name == UserSudoWithPwd
 }
 
-// CacheDir is where host images are made and bundles are kept unless told otherwise.
+// CacheDir is where host images are made and bundles are kept: the folder in MYADM_LAB_CACHE, or else myadm-lab in the
+// user's cache folder. It exists.
 func CacheDir() (string, error) {
-	base, err := os.UserCacheDir()
-	if err != nil { // no HOME, as in some CI
-		base = "/var/cache"
+	dir := os.Getenv("MYADM_LAB_CACHE")
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil { // no HOME, as in some CI
+			base = "/var/cache"
+		}
+		dir = filepath.Join(base, "myadm-lab")
 	}
-	dir := filepath.Join(base, "myadm-lab")
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
