@@ -13,12 +13,9 @@ func ValidateFiles(c *Cluster) error {
 		if *p == "" {
 			return
 		}
-		f, err := os.Open(*p)
-		if err != nil {
-			v.errorf(path, "paths are relative to the document's folder", "%v", err)
-			return
+		if err := readable(*p); err != nil {
+			v.errorf(path, "relative paths start at the document's folder", "%v", err)
 		}
-		f.Close()
 	})
 	for i, h := range c.Spec.Hosts {
 		// ssh refuses a private key that others can read; a password is worth no less.
@@ -27,4 +24,17 @@ func ValidateFiles(c *Cluster) error {
 		}
 	}
 	return v.errs.err()
+}
+
+// readable opens regular files and folders only: opening a pipe would wait for its other end.
+func readable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

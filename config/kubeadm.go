@@ -1,0 +1,134 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// kubeadmVersion is the only version that kubeadm 1.36 and 1.37 write.
+const kubeadmVersion = "kubeadm.k8s.io/v1beta4"
+
+// clusterConfiguration has those fields of kubeadm's ClusterConfiguration that a Cluster has as well.
+type clusterConfiguration struct {
+	metav1.TypeMeta           `json:",inline"`
+	APIServer                 kubeadmAPIServer `json:"apiServer"`
+	CACertificateValidity     *metav1.Duration `json:"caCertificateValidityPeriod,omitempty"`
+	CertificateValidityPeriod *metav1.Duration `json:"certificateValidityPeriod,omitempty"`
+	CertificatesDir           string           `json:"certificatesDir,omitempty"`
+	ClusterName               string           `json:"clusterName,omitempty"`
+	ControlPlaneEndpoint      string           `json:"controlPlaneEndpoint,omitempty"`
+	ControllerManager         Component        `json:"controllerManager"`
+	DNS                       struct{}         `json:"dns"`
+	EncryptionAlgorithm       string           `json:"encryptionAlgorithm,omitempty"`
+	Etcd                      kubeadmEtcd      `json:"etcd"`
+	ImageRepository           string           `json:"imageRepository,omitempty"`
+	KubernetesVersion         string           `json:"kubernetesVersion,omitempty"`
+	Networking                struct {
+		DNSDomain     string `json:"dnsDomain,omitempty"`
+		PodSubnet     string `json:"podSubnet,omitempty"`
+		ServiceSubnet string `json:"serviceSubnet,omitempty"`
+	} `json:"networking"`
+	Proxy     struct{}  `json:"proxy"`
+	Scheduler Component `json:"scheduler"`
+}
+
+type kubeadmAPIServer struct {
+	Component `json:",inline"`
+	CertSANs  []string `json:"certSANs,omitempty"`
+}
+
+type kubeadmEtcd struct {
+	Local *kubeadmLocalEtcd `json:"local,omitempty"`
+}
+
+type kubeadmLocalEtcd struct {
+	DataDir   string          `json:"dataDir"`
+	ExtraArgs []Arg           `json:"extraArgs,omitempty"`
+	ExtraEnvs []corev1.EnvVar `json:"extraEnvs,omitempty"`
+}
+
+// ToKubeadm writes c, which has its defaults, as kubeadm's ClusterConfiguration: what the ConfigMap kubeadm-config keeps
+// under that key, and what kubeadm reads when it joins a node or upgrades the cluster.
+func ToKubeadm(c *Cluster) ([]byte, error) {
+	s := c.Spec
+	k := clusterConfiguration{
+		TypeMeta:                  metav1.TypeMeta{APIVersion: kubeadmVersion, Kind: "ClusterConfiguration"},
+		APIServer:                 kubeadmAPIServer{Component: s.APIServer, CertSANs: s.Certificates.APIServerSANs},
+		CACertificateValidity:     &s.Certificates.CAValidity,
+		CertificateValidityPeriod: &s.Certificates.Validity,
+		CertificatesDir:           PKIDir,
+		ClusterName:               c.Metadata.Name,
+		ControlPlaneEndpoint:      c.Endpoint(),
+		ControllerManager:         s.ControllerManager,
+		EncryptionAlgorithm:       s.Certificates.KeyAlgorithm,
+		Etcd:                      kubeadmEtcd{Local: &kubeadmLocalEtcd{s.Etcd.DataDir, s.Etcd.ExtraArgs, s.Etcd.ExtraEnvs}},
+		ImageRepository:           s.ImageRepository,
+		KubernetesVersion:         s.KubernetesVersion,
+		Scheduler:                 s.Scheduler,
+	}
+	k.Networking.DNSDomain = s.Networking.DNSDomain
+	k.Networking.PodSubnet = s.Networking.PodSubnet
+	k.Networking.ServiceSubnet = s.Networking.ServiceSubnet
+	data, err := yaml.Marshal(k)
+	if err != nil {
+		return nil, fmt.Errorf("encode kubeadm's ClusterConfiguration: %w", err)
+	}
+	return data, nil
+}
+
+// FromKubeadm sets in c what a kubeadm ClusterConfiguration says of a running cluster, and leaves alone what it does not
+// say. Unknown fields are passed over, since another release of kubeadm may have written them. The result is not validated.
+func FromKubeadm(data []byte, c *Cluster) error {
+	const what = "kubeadm's ClusterConfiguration"
+	var k clusterConfiguration
+	// Types change between versions, so the version comes first.
+	if err := yaml.Unmarshal(data, &k.TypeMeta); err != nil {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	if k.Kind != "ClusterConfiguration" || !strings.HasPrefix(k.APIVersion, "kubeadm.k8s.io/") {
+		return errors.New("not " + what + "; hint: it is in the ConfigMap kube-system/kubeadm-config")
+	}
+	if k.APIVersion != kubeadmVersion {
+		return fmt.Errorf("%s is of version %s; hint: upgrade the cluster with kubeadm until it writes %s", what, k.APIVersion, kubeadmVersion)
+	}
+	if err := yaml.Unmarshal(data, &k); err != nil {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	s := &c.Spec
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{
+		{&c.Metadata.Name, k.ClusterName},
+		{&s.ControlPlaneEndpoint, k.ControlPlaneEndpoint},
+		{&s.KubernetesVersion, k.KubernetesVersion},
+		{&s.ImageRepository, k.ImageRepository},
+		{&s.Certificates.KeyAlgorithm, k.EncryptionAlgorithm},
+		{&s.Networking.DNSDomain, k.Networking.DNSDomain},
+		{&s.Networking.PodSubnet, k.Networking.PodSubnet},
+		{&s.Networking.ServiceSubnet, k.Networking.ServiceSubnet},
+	} {
+		if f.from != "" {
+			*f.to = f.from
+		}
+	}
+	if k.CACertificateValidity != nil {
+		s.Certificates.CAValidity = *k.CACertificateValidity
+	}
+	if k.CertificateValidityPeriod != nil {
+		s.Certificates.Validity = *k.CertificateValidityPeriod
+	}
+	if k.APIServer.CertSANs != nil {
+		s.Certificates.APIServerSANs = k.APIServer.CertSANs
+	}
+	s.APIServer, s.ControllerManager, s.Scheduler = k.APIServer.Component, k.ControllerManager, k.Scheduler
+	if e := k.Etcd.Local; e != nil {
+		s.Etcd = Etcd(*e)
+	}
+	return nil
+}
