@@ -3,7 +3,6 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,13 +56,4 @@ func lookPath(name string) (string, error) {
 		}
 	}
 	return "", err
-}
-
-// exitCode is the code a command ended with, or -1 if it did not come to that.
-func exitCode(err error) int {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode()
-	}
-	return -1
 }

@@ -22,7 +22,7 @@ type Streams struct {
 }
 
 // Exec runs a command as root on a host, as if at its console: it needs no network, so it also works on a host that is
-// cut. If the command fails, the error wraps an *exec.ExitError with its code.
+// cut. If the command fails, the error wraps an *exec.ExitError with its code. When ctx ends, the command goes on alone.
 func (l *Lab) Exec(ctx context.Context, host string, s Streams, argv ...string) error {
 	h, err := l.Host(host)
 	if err != nil {

@@ -72,20 +72,8 @@ func newKey(comment string) ([]byte, error) {
 	return pem.EncodeToMemory(block), nil
 }
 
-// powerOn brings a host to where it takes the lab's logins, from any state that an earlier run left it in.
-func (l *Lab) powerOn(ctx context.Context, h *Host, id identity) error {
-	running, err := l.running(ctx, *h)
-	if err != nil {
-		return err
-	}
-	var files []delivery
-	// A host that never ran gets what makes it this machine; one that did keeps it.
-	if h.HostKey == "" {
-		if files, h.HostKey, err = newMachine(h.Name); err != nil {
-			return err
-		}
-	}
-	files = append(files, l.userFiles(id)...)
+// deliver puts files on a host, which may be off.
+func (l *Lab) deliver(ctx context.Context, h Host, files []delivery) error {
 	archive, err := pack(files)
 	if err != nil {
 		return err
@@ -93,13 +81,7 @@ func (l *Lab) powerOn(ctx context.Context, h *Host, id identity) error {
 	if _, err := l.d.run(ctx, archive, "cp", "-", h.container+":/"); err != nil {
 		return fmt.Errorf("%s: %w", h.Name, err)
 	}
-	if !running {
-		return l.Start(ctx, h.Name)
-	}
-	if _, err := l.Output(ctx, h.Name, "/usr/lib/lab/settle"); err != nil {
-		return err
-	}
-	return l.Start(ctx, h.Name)
+	return nil
 }
 
 // delivery is a file for a host, owned by uid and a group of the same number.
@@ -170,18 +152,4 @@ func pack(files []delivery) (io.Reader, error) {
 		}
 	}
 	return &buf, archive.Close()
-}
-
-// readHostKey reads the public key of a host's sshd, whether the host runs or not.
-func readHostKey(ctx context.Context, d docker, container string) (string, error) {
-	out, err := d.run(ctx, nil, "cp", container+":"+hostKeyPath+".pub", "-")
-	if err != nil {
-		return "", err
-	}
-	archive := tar.NewReader(strings.NewReader(out))
-	if _, err := archive.Next(); err != nil {
-		return "", fmt.Errorf("host key of %s: %w", container, err)
-	}
-	key, err := io.ReadAll(archive)
-	return strings.TrimSpace(string(key)), err
 }

@@ -28,6 +28,7 @@ const (
 	labelHost    = "myadm.lab.host"    // h1, h2, ...
 	labelAddress = "myadm.lab.address" // IPv4 address, fixed
 	labelRole    = "myadm.lab.role"    // control-plane or worker
+	labelHostKey = "myadm.lab.hostkey" // public key of its sshd
 )
 
 // The roles of a host, as the Cluster document names them.
@@ -66,10 +67,10 @@ type Host struct {
 	Name    string // h1, h2, ...
 	Address netip.Addr
 	Role    string // RoleControlPlane or RoleWorker
-	Running bool   // when the lab was opened
-	HostKey string // ssh-ed25519 AAAA...; empty until sshd first ran
+	HostKey string // of sshd, as ssh-ed25519 AAAA...
 
 	container string
+	state     string // as Docker calls it: created, running, exited
 }
 
 // Open finds the lab of a folder. Docker has to run.
@@ -113,27 +114,23 @@ func load(ctx context.Context, d docker, dir string) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{Dir: dir, id: labID(dir), d: d}
-	records, err := d.lines(ctx, "ps", "--all", "--no-trunc", "--filter", l.filter(), "--format",
-		`{"Name":"{{.Label "`+labelHost+`"}}","Address":"{{.Label "`+labelAddress+`"}}","Role":"{{.Label "`+labelRole+`"}}",`+
-			`"Container":"{{.Names}}","State":"{{.State}}"}`)
+	record := fmt.Sprintf(`{"Name":"{{.Label %q}}","Address":"{{.Label %q}}","Role":"{{.Label %q}}","HostKey":"{{.Label %q}}",`+
+		`"Container":"{{.Names}}","State":"{{.State}}"}`, labelHost, labelAddress, labelRole, labelHostKey)
+	records, err := d.lines(ctx, "ps", "--all", "--no-trunc", "--filter", l.filter(), "--format", record)
 	if err != nil {
 		return nil, err
 	}
 	for _, record := range records {
 		var c struct {
-			Name, Role, Container, State string
-			Address                      netip.Addr
+			Name, Role, HostKey, Container, State string
+			Address                               netip.Addr
 		}
 		if err := json.Unmarshal([]byte(record), &c); err != nil {
 			return nil, fmt.Errorf("docker ps: %w in %s", err, record)
 		}
-		h := Host{Name: c.Name, Address: c.Address, Role: c.Role, Running: c.State == "running", container: c.Container}
-		if c.State != "created" {
-			if h.HostKey, err = readHostKey(ctx, d, c.Container); err != nil {
-				return nil, err
-			}
-		}
-		l.Hosts = append(l.Hosts, h)
+		l.Hosts = append(l.Hosts, Host{
+			Name: c.Name, Address: c.Address, Role: c.Role, HostKey: c.HostKey, container: c.Container, state: c.State,
+		})
 	}
 	slices.SortFunc(l.Hosts, func(a, b Host) int { return a.Address.Compare(b.Address) })
 	return l, nil
@@ -173,7 +170,6 @@ func labID(dir string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// discard is the log of those who want none.
 func orDiscard(log io.Writer) io.Writer {
 	if log == nil {
 		return io.Discard

@@ -124,8 +124,8 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	}
 	began := time.Now()
 	group, groupCtx := errgroup.WithContext(ctx)
-	for i := range l.Hosts {
-		group.Go(func() error { return l.powerOn(groupCtx, &l.Hosts[i], id) })
+	for _, h := range l.Hosts {
+		group.Go(func() error { return l.admit(groupCtx, h, id) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -164,37 +164,75 @@ func (l *Lab) ensureHosts(ctx context.Context, o Options, image string) error {
 	for _, h := range l.Hosts {
 		have[h.Address] = h
 	}
-	l.Hosts = nil
-	var group errgroup.Group
-	for i := range o.Hosts {
-		h, ok := have[hostAddress(subnet, i)]
-		if !ok {
-			h = Host{Name: hostName(i), Address: hostAddress(subnet, i), Role: RoleWorker, container: l.network() + "-" + hostName(i)}
+	l.Hosts = make([]Host, o.Hosts)
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range l.Hosts {
+		h := &l.Hosts[i]
+		*h = have[hostAddress(subnet, i)]
+		if h.state == "" || h.state == "created" {
+			group.Go(func() error {
+				// What never ran may lack what makes it a machine of its own.
+				if h.state == "created" {
+					if _, err := l.d.run(ctx, nil, "rm", "--force", "--volumes", h.container); err != nil {
+						return err
+					}
+				}
+				*h = Host{Name: hostName(i), Address: hostAddress(subnet, i), Role: o.role(i), container: l.network() + "-" + hostName(i)}
+				return l.createHost(ctx, h, flags, image)
+			})
+			continue
 		}
 		// The role is the document's alone: the host does not know it.
-		if i < o.ControlPlanes {
-			h.Role = RoleControlPlane
-		}
-		l.Hosts = append(l.Hosts, h)
-		if !ok {
-			group.Go(func() error { return l.createHost(ctx, h, flags, image) })
-		}
+		h.Role = o.role(i)
 	}
 	return group.Wait()
 }
 
-// createHost makes one container. Its folders that Kubernetes fills are volumes: overlayfs cannot be stacked on itself.
-func (l *Lab) createHost(ctx context.Context, h Host, flags []string, image string) error {
-	args := []string{
-		"create", "--name", h.container, "--hostname", h.Name, "--network", l.network(), "--ip", h.Address.String(),
-		"--label", labelLab + "=" + l.id, "--label", labelDir + "=" + l.Dir, "--label", labelHost + "=" + h.Name,
-		"--label", labelAddress + "=" + h.Address.String(), "--label", labelRole + "=" + h.Role,
+// role is the role of host i, counted from 0.
+func (o Options) role(i int) string {
+	if i < o.ControlPlanes {
+		return RoleControlPlane
 	}
-	_, err := l.d.run(ctx, nil, append(append(args, flags...), image)...)
-	return err
+	return RoleWorker
 }
 
-// machineFlags are the docker create flags that make a container a machine.
+// createHost makes one container and gives it what no other host has.
+func (l *Lab) createHost(ctx context.Context, h *Host, flags []string, image string) error {
+	files, hostKey, err := newMachine(h.Name)
+	if err != nil {
+		return err
+	}
+	h.HostKey = hostKey
+	args := []string{"create", "--name", h.container, "--hostname", h.Name, "--network", l.network(), "--ip", h.Address.String()}
+	for _, label := range [][2]string{
+		{labelLab, l.id}, {labelDir, l.Dir}, {labelHost, h.Name},
+		{labelAddress, h.Address.String()}, {labelRole, h.Role}, {labelHostKey, h.HostKey},
+	} {
+		args = append(args, "--label", label[0]+"="+label[1])
+	}
+	if _, err := l.d.run(ctx, nil, append(append(args, flags...), image)...); err != nil {
+		return err
+	}
+	return l.deliver(ctx, *h, files)
+}
+
+// admit brings a host, on or off, to where it takes the lab's logins.
+func (l *Lab) admit(ctx context.Context, h Host, id identity) error {
+	if err := l.deliver(ctx, h, l.userFiles(id)); err != nil {
+		return err
+	}
+	if running, err := l.running(ctx, h); err != nil {
+		return err
+	} else if running { // else the host settles as it boots
+		if _, err := l.Output(ctx, h.Name, "/usr/lib/lab/settle"); err != nil {
+			return err
+		}
+	}
+	return l.Start(ctx, h.Name)
+}
+
+// machineFlags are the docker create flags that make a container a machine. The folders that Kubernetes fills are
+// volumes: overlayfs, which containerd uses there, cannot lie on the container's own overlayfs.
 func machineFlags(subnet netip.Prefix) ([]string, error) {
 	flags, err := privilegeFlags()
 	if err != nil {
