@@ -2,10 +2,6 @@ package manifests
 
 import (
 	"cmp"
-	"net/netip"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -30,9 +26,11 @@ func ControllerManager(p Params, n Node) (host.File, error) {
 	}.file()
 }
 
+// controllerManagerFlags leaves the size of a node's share of the pod subnets to the controller manager (/24 and /64):
+// config.Validate refuses subnets for which that does not work.
 func controllerManagerFlags(c *config.Cluster) []config.Arg {
 	const ca = config.PKIDir + "/ca.crt"
-	flags := []config.Arg{
+	return []config.Arg{
 		{Name: "allocate-node-cidrs", Value: "true"},
 		{Name: "authentication-kubeconfig", Value: config.ControllerManagerConf},
 		{Name: "authorization-kubeconfig", Value: config.ControllerManagerConf},
@@ -51,34 +49,6 @@ func controllerManagerFlags(c *config.Cluster) []config.Arg {
 		{Name: "service-cluster-ip-range", Value: c.Spec.Networking.ServiceSubnet},
 		{Name: "use-service-account-credentials", Value: "true"},
 	}
-	return append(flags, nodeMasks(c.PodSubnets(), c.Spec.ControllerManager.ExtraArgs)...)
-}
-
-// nodeMasks are the flags for the size of a node's share of the pod subnets. The controller manager's own sizes, /24 and
-// /64, are left alone wherever it accepts them: it wants a share to lie inside the subnet and to be at most 16 bits
-// longer. A user who sets a size sets them all, because the flag for one family excludes the flag for both.
-func nodeMasks(pods []netip.Prefix, extra []config.Arg) []config.Arg {
-	const name = "node-cidr-mask-size"
-	if slices.ContainsFunc(extra, func(a config.Arg) bool { return strings.HasPrefix(a.Name, name) }) {
-		return nil
-	}
-	var flags []config.Arg
-	for _, pod := range pods {
-		family, size := "-ipv4", 24
-		if pod.Addr().Is6() {
-			family, size = "-ipv6", 64
-		}
-		switch bits := pod.Bits(); {
-		case size < bits:
-			size = min(bits+4, pod.Addr().BitLen()) // 16 nodes
-		case size > bits+16:
-			size = bits + 16
-		default:
-			continue
-		}
-		flags = append(flags, config.Arg{Name: name + family, Value: strconv.Itoa(size)})
-	}
-	return flags
 }
 
 // bindAddress is where the component answers probes.

@@ -19,7 +19,7 @@ func TestKubeletConfigEqualsKubeadms(t *testing.T) {
 	shared := must[[]byte](t)(manifests.KubeletConfig(kubeadmCluster(t, cgroupfs)))
 	f := must[host.File](t)(manifests.KubeletConfigFile(shared, kubeadmNode(), "/run/containerd/containerd.sock"))
 	want := reference(t, "kubelet-config.yaml")[0]
-	if diff := cmp.Diff(set(want), set(decode(t, f.Data))); diff != "" {
+	if diff := cmp.Diff(set(want, true), set(decode(t, f.Data), true)); diff != "" {
 		t.Errorf("differs from kubeadm's (-kubeadm +myadm):\n%s", diff)
 	}
 	if f.Path != "/var/lib/kubelet/config.yaml" || f.Mode != 0o644 {

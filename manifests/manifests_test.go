@@ -102,13 +102,13 @@ func decode(t *testing.T, data []byte) map[string]any {
 }
 
 // set drops what kubeadm writes out although nobody set it: zero durations, zeros and empty strings, nulls, and what is
-// left empty by that. False stays, because the kubelet's defaults are often true.
-func set(v any) any {
+// left empty by that. False stays if keepFalse, for the kubelet, where the default is often true.
+func set(v any, keepFalse bool) any {
 	switch v := v.(type) {
 	case map[string]any:
 		out := map[string]any{}
 		for k, e := range v {
-			if e = set(e); e != nil {
+			if e = set(e, keepFalse); e != nil {
 				out[k] = e
 			}
 		}
@@ -120,13 +120,16 @@ func set(v any) any {
 		if len(v) == 0 {
 			return nil
 		}
-		return v
 	case string:
 		if v == "" || v == "0" || v == "0s" {
 			return nil
 		}
 	case float64:
 		if v == 0 {
+			return nil
+		}
+	case bool:
+		if !v && !keepFalse {
 			return nil
 		}
 	}

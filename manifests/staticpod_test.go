@@ -51,7 +51,7 @@ func TestStaticPodsEqualKubeadms(t *testing.T) {
 func TestStaticPodsGolden(t *testing.T) {
 	p := kubeadmCluster(t, func(s *config.Spec) {
 		s.APIServerPort = 7443
-		s.Networking = config.Networking{PodSubnet: "fd00:10:244::/40,10.244.0.0/26", ServiceSubnet: "fd00:10:96::/112,10.96.0.0/16", DNSDomain: "example.internal"}
+		s.Networking = config.Networking{PodSubnet: "fd00:10:244::/56,10.244.0.0/16", ServiceSubnet: "fd00:10:96::/112,10.96.0.0/16", DNSDomain: "example.internal"}
 		s.Etcd = config.Etcd{
 			DataDir:   "/data/etcd",
 			ExtraArgs: []config.Arg{{Name: "quota-backend-bytes", Value: "8589934592"}, {Name: "listen-metrics-urls", Value: "http://[::]:2391,http://[::1]:2381"}},
@@ -135,37 +135,6 @@ func TestAPIServerFollowsEtcd(t *testing.T) {
 	argv := pod(t, must[host.File](t)(manifests.APIServer(p, kubeadmNode()))).Spec.Containers[0].Command
 	if want := "--etcd-servers=https://10.0.0.1:12379"; !slices.Contains(argv, want) {
 		t.Errorf("no %s in %q", want, argv)
-	}
-}
-
-func TestNodeMasks(t *testing.T) {
-	tests := []struct {
-		subnet, extra string
-		want          []string
-	}{
-		{"10.244.0.0/16", "", nil},
-		{"10.0.0.0/8", "", nil},
-		{"10.244.0.0/24", "", nil},
-		{"10.244.0.0/25", "", []string{"--node-cidr-mask-size-ipv4=29"}},
-		{"10.244.0.0/30", "", []string{"--node-cidr-mask-size-ipv4=32"}},
-		{"fd00::/48", "", nil},
-		{"fd00::/40", "", []string{"--node-cidr-mask-size-ipv6=56"}},
-		{"fd00::/108", "", []string{"--node-cidr-mask-size-ipv6=112"}},
-		{"10.244.0.0/25,fd00::/32", "", []string{"--node-cidr-mask-size-ipv4=29", "--node-cidr-mask-size-ipv6=48"}},
-		{"10.244.0.0/25", "node-cidr-mask-size", []string{"--node-cidr-mask-size=26"}},
-	}
-	for _, test := range tests {
-		p := kubeadmCluster(t, func(s *config.Spec) {
-			s.Networking.PodSubnet = test.subnet
-			if test.extra != "" {
-				s.ControllerManager.ExtraArgs = []config.Arg{{Name: test.extra, Value: "26"}}
-			}
-		})
-		argv := pod(t, must[host.File](t)(manifests.ControllerManager(p, kubeadmNode()))).Spec.Containers[0].Command
-		got := slices.DeleteFunc(argv, func(a string) bool { return !strings.HasPrefix(a, "--node-cidr-mask-size") })
-		if !slices.Equal(got, test.want) {
-			t.Errorf("%s with %q: got %q, want %q", test.subnet, test.extra, got, test.want)
-		}
 	}
 }
 
