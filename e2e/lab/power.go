@@ -3,6 +3,7 @@ package lab
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -104,6 +105,9 @@ func (l *Lab) waitForLogin(ctx context.Context, h Host) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return fmt.Errorf("wait for %s: %w", h.Name, ctx.Err())
+			}
 			return fmt.Errorf("%s at %s takes no logins: %w; hint: docker logs %s", h.Name, h.Address, err, h.container)
 		}
 	}
