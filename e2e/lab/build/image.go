@@ -1,0 +1,173 @@
+package build
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// The files of an image's step.
+const (
+	archiveName = "image.tar"
+	digestName  = "digest" // the manifest's, without a line end
+)
+
+// image is a step that holds an OCI archive.
+func (b *builder) image(im image, made map[string]*step) *step {
+	s := &step{name: "image-" + im.name + "-" + b.Arch, inputs: []string{fmt.Sprint(im), b.release.built}}
+	if strings.Contains(im.ref, b.release.version) {
+		s.name = "image-" + im.name + "-" + b.release.version + "-" + b.Arch
+	}
+	if im.debian != "" {
+		s.needs = append(s.needs, made[im.debian])
+	}
+	for _, p := range im.programs {
+		s.needs = append(s.needs, made[stepName(p.from)])
+	}
+	s.make = func(_ context.Context, dir string) error {
+		packed, err := b.pack(im, made)
+		if err != nil {
+			return err
+		}
+		digest, err := packed.Digest()
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, digestName), []byte(digest.String()), 0o644); err != nil {
+			return err
+		}
+		f, err := os.Create(filepath.Join(dir, archiveName))
+		if err != nil {
+			return err
+		}
+		return errors.Join(writeArchive(f, im.ref, packed), f.Close())
+	}
+	return s
+}
+
+// pack makes the image: what changes least comes first, as its own layer, so that images share it.
+func (b *builder) pack(im image, made map[string]*step) (v1.Image, error) {
+	var layers []v1.Layer
+	add := func(fill func(*layerBuilder) error) error {
+		l := newLayer()
+		if err := fill(l); err != nil {
+			return err
+		}
+		done, err := l.finish()
+		layers = append(layers, done)
+		return err
+	}
+	var err error
+	if im.base {
+		err = errors.Join(err, add((*layerBuilder).baseFiles))
+	}
+	if im.debian != "" {
+		err = errors.Join(err, add(func(l *layerBuilder) error { return l.tree(b.dir(made[im.debian])) }))
+	}
+	for _, p := range im.programs {
+		err = errors.Join(err, add(func(l *layerBuilder) error { return l.file(b.path(made, p.from), p.path, p.bindLow) }))
+	}
+	if err != nil {
+		return nil, err
+	}
+	created, err := time.Parse(time.RFC3339, b.release.built)
+	if err != nil {
+		return nil, err
+	}
+	packed := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	if packed, err = mutate.AppendLayers(packed, layers...); err != nil {
+		return nil, err
+	}
+	config, err := packed.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Created, config.History = "linux", b.Arch, v1.Time{Time: created}, nil
+	config.Config = v1.Config{
+		User: im.user, WorkingDir: "/", Entrypoint: []string{im.entrypoint},
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+	}
+	return mutate.ConfigFile(packed, config)
+}
+
+// writeArchive writes an OCI image layout as a tar. The first annotation is the name that containerd's import gives the
+// image, the second the tag, for other tools.
+func writeArchive(w io.Writer, ref string, im v1.Image) error {
+	descriptor, err := partial.Descriptor(im)
+	if err != nil {
+		return err
+	}
+	descriptor.Platform = nil // read from the configuration
+	descriptor.Annotations = map[string]string{
+		"io.containerd.image.name":          ref,
+		"org.opencontainers.image.ref.name": ref[strings.LastIndex(ref, ":")+1:],
+	}
+	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{*descriptor}})
+	if err != nil {
+		return err
+	}
+	manifest, err := im.RawManifest()
+	if err != nil {
+		return err
+	}
+	config, err := im.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	configDigest, err := im.ConfigName()
+	if err != nil {
+		return err
+	}
+	layers, err := im.Layers()
+	if err != nil {
+		return err
+	}
+	out := tar.NewWriter(w)
+	write := func(name string, data []byte) error {
+		header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: time.Unix(0, 0)}
+		if err := out.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err := out.Write(data)
+		return err
+	}
+	blob := func(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
+	err = errors.Join(
+		write("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)),
+		write("index.json", index),
+		write(blob(descriptor.Digest), manifest),
+		write(blob(configDigest), config),
+	)
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		digest, err := l.Digest()
+		if err != nil {
+			return err
+		}
+		compressed, err := l.Compressed()
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(compressed)
+		if err := errors.Join(err, compressed.Close(), write(blob(digest), data)); err != nil {
+			return err
+		}
+	}
+	return out.Close()
+}
