@@ -28,6 +28,7 @@ func newCommand() *cobra.Command {
 		newHostCommand("heal", "Return a host to the network", (*lab.Lab).Heal),
 		newExecCommand(),
 		newCopyCommand(),
+		newBundleCommand(),
 	)
 	return cmd
 }

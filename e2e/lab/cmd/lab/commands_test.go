@@ -1,7 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -49,6 +55,45 @@ func TestUsage(t *testing.T) {
 		cmd.SetErr(io.Discard)
 		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("lab %s: got %v, want %s", tt.args, err, tt.want)
+		}
+	}
+}
+
+func TestFindComponents(t *testing.T) {
+	root := t.TempDir()
+	components := filepath.Join(root, "e2e", "components")
+	if err := os.MkdirAll(filepath.Join(components, "etcd-3.7"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(filepath.Join(components, "etcd-3.7"))
+	if got, err := findComponents(); err != nil || got != components {
+		t.Errorf("below: %s, %v; want %s", got, err, components)
+	}
+	t.Chdir(t.TempDir())
+	if got, err := findComponents(); err == nil {
+		t.Errorf("elsewhere: %s", got)
+	}
+}
+
+func TestReport(t *testing.T) {
+	exit7 := exec.Command("sh", "-c", "exit 7").Run()
+	tests := []struct {
+		name        string
+		err         error
+		interrupted bool
+		code        int
+		out         string
+	}{
+		{"done", nil, false, 0, ""},
+		{"failed", errors.New("no lab"), false, 1, "lab: no lab\n"},
+		{"interrupted", context.Canceled, true, 130, "lab: context canceled\n"},
+		{"a command on a host", asRemote(fmt.Errorf("h1: sh: %w", exit7)), false, 7, ""},
+		{"a command that could not be run", asRemote(exec.ErrNotFound), false, 1, "lab: executable file not found in $PATH\n"},
+	}
+	for _, tt := range tests {
+		var out strings.Builder
+		if code := report(&out, tt.err, tt.interrupted); code != tt.code || out.String() != tt.out {
+			t.Errorf("%s: exit code %d, says %q; want %d, %q", tt.name, code, out.String(), tt.code, tt.out)
 		}
 	}
 }

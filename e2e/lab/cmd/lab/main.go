@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -13,21 +14,26 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	err := newCommand().ExecuteContext(ctx)
-	stop()
+	os.Exit(report(os.Stderr, err, ctx.Err() != nil))
+}
+
+// report says what went wrong and returns the exit code: 0 done, 1 failed, 130 interrupted, or that of a command that
+// ran on a host, which has said itself what went wrong.
+func report(out io.Writer, err error, interrupted bool) int {
 	if err == nil {
-		return
+		return 0
 	}
-	// A command that ran on a host has said itself what went wrong.
 	var remote remoteError
 	if errors.As(err, &remote) {
-		os.Exit(remote.code)
+		return remote.code
 	}
-	fmt.Fprintln(os.Stderr, "lab:", err)
-	if ctx.Err() != nil {
-		os.Exit(130)
+	fmt.Fprintln(out, "lab:", err)
+	if interrupted {
+		return 130
 	}
-	os.Exit(1)
+	return 1
 }
 
 // remoteError is the end of a command on a host, whose exit code becomes lab's own.
