@@ -54,7 +54,7 @@ func Flannel(p Params) ([]*unstructured.Unstructured, error) {
 	}
 	account, subject := serviceAccount(labelled(FlannelNamespace, flannelAccount, flannelLabels()))
 	access := grant{name: flannelAccount, subjects: []rbacv1.Subject{subject}, rules: []rbacv1.PolicyRule{
-		may("get", "pods"), may("get", "nodes"), mayWatch("", "nodes"), may("patch", "nodes/status"),
+		may("pods", "get"), may("nodes", "get", "list", "watch"), may("nodes/status", "patch"),
 	}}
 	return objects(append(append([]runtime.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: FlannelNamespace, Labels: map[string]string{

@@ -39,13 +39,11 @@ func objects(typed ...runtime.Object) ([]*unstructured.Unstructured, error) {
 	return out, nil
 }
 
-// prune removes nulls, and empty mappings under those names that are no choice of ours. An empty mapping elsewhere can
-// mean something: emptyDir: {} is a volume.
+// prune removes empty mappings under those names that typed objects always have. An empty mapping elsewhere can mean
+// something: emptyDir: {} is a volume.
 func prune(m map[string]any) {
 	for key, value := range m {
 		switch value := value.(type) {
-		case nil:
-			delete(m, key)
 		case []any:
 			for _, e := range value {
 				if e, ok := e.(map[string]any); ok {
@@ -58,7 +56,7 @@ func prune(m map[string]any) {
 				continue
 			}
 			switch key {
-			case "resources", "strategy", "updateStrategy", "loadBalancer":
+			case "resources", "spec", "strategy", "updateStrategy":
 				delete(m, key)
 			}
 		}

@@ -191,8 +191,18 @@ func checkFields(t *testing.T, at string, m map[string]any) {
 		if v == nil || key == "status" || key == "creationTimestamp" {
 			t.Errorf("%s.%s is %v", at, key, v)
 		}
-		if v, ok := v.(map[string]any); ok {
+		switch v := v.(type) {
+		case map[string]any:
+			if len(v) == 0 {
+				t.Errorf("%s.%s is empty", at, key)
+			}
 			checkFields(t, at+"."+key, v)
+		case []any:
+			for i, e := range v {
+				if e, ok := e.(map[string]any); ok {
+					checkFields(t, fmt.Sprintf("%s.%s[%d]", at, key, i), e)
+				}
+			}
 		}
 	}
 }

@@ -36,7 +36,7 @@ func BootstrapRBAC() ([]*unstructured.Unstructured, error) {
 			role: "system:certificates.k8s.io:certificatesigningrequests:nodeclient"},
 		grant{name: "kubeadm:node-autoapprove-certificate-rotation", subjects: []rbacv1.Subject{group(nodesGroup)},
 			role: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"},
-		grant{name: "kubeadm:get-nodes", subjects: tokens, rules: []rbacv1.PolicyRule{may("get", "nodes")}},
+		grant{name: "kubeadm:get-nodes", subjects: tokens, rules: []rbacv1.PolicyRule{may("nodes", "get")}},
 		grant{name: "kubeadm:bootstrap-signer-clusterinfo", namespace: metav1.NamespacePublic,
 			rules: []rbacv1.PolicyRule{mayGet("configmaps", ClusterInfoName)}, subjects: []rbacv1.Subject{user("system:anonymous")}},
 	)
@@ -103,13 +103,16 @@ func serviceAccount(m metav1.ObjectMeta) (*corev1.ServiceAccount, rbacv1.Subject
 	return &corev1.ServiceAccount{ObjectMeta: m}, rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: m.Namespace, Name: m.Name}
 }
 
-// may allows a verb on resources of the core group.
-func may(verb string, resources ...string) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{Verbs: []string{verb}, APIGroups: []string{""}, Resources: resources}
+// may allows verbs on a resource of the core group.
+func may(resource string, verbs ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{Verbs: verbs, APIGroups: []string{""}, Resources: []string{resource}}
 }
 
+// mayGet allows to read one object of the core group.
 func mayGet(resource, name string) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{resource}, ResourceNames: []string{name}}
+	rule := may(resource, "get")
+	rule.ResourceNames = []string{name}
+	return rule
 }
 
 // mayWatch allows to list and watch resources of an API group.
