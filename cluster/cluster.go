@@ -1,0 +1,212 @@
+// Package cluster is what a phase is built from: the Cluster document, the hosts that it names, open and asked who they
+// are, the bundle, and clients of the API that are made when they are first needed.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+)
+
+// Node is a host of the cluster, connected.
+type Node struct {
+	host.Host
+	Spec  config.Host // with Name and AdvertiseAddress filled in
+	Facts Facts
+}
+
+// AdvertiseAddress is the IP that the other nodes use.
+func (n *Node) AdvertiseAddress() netip.Addr {
+	addr, _ := netip.ParseAddr(n.Spec.AdvertiseAddress) // set by resolve, which parsed it
+	return addr
+}
+
+// Cluster is the document with its hosts, open.
+type Cluster struct {
+	Config  *config.Cluster
+	Nodes   []*Node        // in the document's order
+	Bundle  *bundle.Bundle // nil: nothing is to be sent
+	Now     func() time.Time
+	Rand    io.Reader
+	Version string // of myadm, for the API's user agent
+
+	mu     sync.Mutex
+	client *kube.Client
+}
+
+// Opener connects to a host of the document.
+type Opener func(ctx context.Context, spec config.Host) (host.Host, error)
+
+// Options are what Open needs besides the document.
+type Options struct {
+	Open    Opener
+	Bundle  *bundle.Bundle
+	Now     func() time.Time
+	Rand    io.Reader
+	Version string
+}
+
+// Open connects to all hosts of the document at once and asks them for their facts. A host that fails is left out of
+// Nodes, and its error is among the errors that are joined; the caller decides whether the rest is enough. Close
+// closes the connections, also after an error.
+func Open(ctx context.Context, cfg *config.Cluster, opts Options) (*Cluster, error) {
+	c := &Cluster{Config: cfg, Bundle: opts.Bundle, Now: opts.Now, Rand: opts.Rand, Version: opts.Version}
+	nodes := make([]*Node, len(cfg.Spec.Hosts))
+	errs := make([]error, len(cfg.Spec.Hosts))
+	var wg sync.WaitGroup
+	for i, spec := range cfg.Spec.Hosts {
+		wg.Go(func() { nodes[i], errs[i] = open(ctx, spec, opts) })
+	}
+	wg.Wait()
+	for i, n := range nodes {
+		if n == nil {
+			continue
+		}
+		c.Nodes = append(c.Nodes, n)
+		cfg.Spec.Hosts[i] = n.Spec
+	}
+	errs = append(errs, unique(c.Nodes))
+	return c, errors.Join(errs...)
+}
+
+func open(ctx context.Context, spec config.Host, opts Options) (*Node, error) {
+	h, err := opts.Open(ctx, spec)
+	if err != nil {
+		return nil, err // the transports name the host and the way to it
+	}
+	n := &Node{Host: h, Spec: spec}
+	if n.Facts, err = ReadFacts(ctx, h, opts.Now); err == nil {
+		err = n.resolve()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", h.Name(), err), h.Close())
+	}
+	return n, nil
+}
+
+// resolve fills in what the document leaves to the host.
+func (n *Node) resolve() error {
+	if n.Spec.Name == "" {
+		n.Spec.Name = strings.ToLower(n.Facts.Hostname)
+	}
+	if n.Spec.AdvertiseAddress == "" {
+		addr, ok := n.ownAddress()
+		if !ok {
+			return fmt.Errorf("found no address that other nodes could use; hint: set advertiseAddress of host %s", n.Spec.Name)
+		}
+		n.Spec.AdvertiseAddress = addr.String()
+	}
+	if _, err := netip.ParseAddr(n.Spec.AdvertiseAddress); err != nil {
+		return fmt.Errorf("advertiseAddress of host %s: %w", n.Spec.Name, err)
+	}
+	return nil
+}
+
+// ownAddress is where SSH reaches the host when that is an address of its own and not one that is translated on the
+// way; else the source of its default route, else its first address.
+func (n *Node) ownAddress() (netip.Addr, bool) {
+	if at, err := netip.ParseAddr(n.Spec.Address); err == nil {
+		for _, a := range n.Facts.Addresses {
+			if a == at {
+				return a, true
+			}
+		}
+	}
+	if n.Facts.RouteSource.IsValid() {
+		return n.Facts.RouteSource, true
+	}
+	if len(n.Facts.Addresses) > 0 {
+		return n.Facts.Addresses[0], true
+	}
+	return netip.Addr{}, false
+}
+
+// unique refuses what would let two hosts be taken for one: a node name, an address or a machine-id that is there twice.
+func unique(nodes []*Node) error {
+	var errs []error
+	seen := map[string]*Node{}
+	for _, n := range nodes {
+		for _, id := range []struct{ what, value, hint string }{
+			{"node name", n.Spec.Name, "set name of one of them"},
+			{"address", n.Spec.AdvertiseAddress, "set advertiseAddress of one of them"},
+			{"machine-id", n.Facts.MachineID, "the hosts are clones; remove /etc/machine-id on one and run systemd-machine-id-setup"},
+		} {
+			if id.value == "" {
+				continue
+			}
+			key := id.what + " " + id.value
+			if other, ok := seen[key]; ok {
+				errs = append(errs, fmt.Errorf("%s and %s both have the %s %s; hint: %s", other.Name(), n.Name(), id.what, id.value, id.hint))
+				continue
+			}
+			seen[key] = n
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close closes every connection.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, n := range c.Nodes {
+		errs = append(errs, n.Host.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// WithRole returns the nodes that have the role.
+func (c *Cluster) WithRole(role config.Role) []*Node {
+	var nodes []*Node
+	for _, n := range c.Nodes {
+		if n.Spec.HasRole(role) {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// ControlPlanes returns the nodes that run the control plane.
+func (c *Cluster) ControlPlanes() []*Node { return c.WithRole(config.RoleControlPlane) }
+
+// Joiners returns the nodes that only run workloads.
+func (c *Cluster) Joiners() []*Node {
+	var nodes []*Node
+	for _, n := range c.Nodes {
+		if !n.Spec.HasRole(config.RoleControlPlane) {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// Hosts are the seams of the nodes, for a phase.
+func Hosts(nodes []*Node) []host.Host {
+	hosts := make([]host.Host, len(nodes))
+	for i, n := range nodes {
+		hosts[i] = n
+	}
+	return hosts
+}
+
+// Node finds the node that a phase's Reader belongs to.
+func (c *Cluster) Node(r host.Reader) *Node {
+	if n, ok := r.(*Node); ok {
+		return n
+	}
+	for _, n := range c.Nodes {
+		if n.Name() == r.Name() {
+			return n
+		}
+	}
+	return nil
+}

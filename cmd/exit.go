@@ -1,0 +1,67 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/workflow"
+)
+
+// The exit codes, as the root's help tells them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPreflight   = 3
+	exitInterrupted = 130
+)
+
+// usageError is a command line or a configuration that is wrong: nothing was tried.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func exitCode(ctx context.Context, err error) int {
+	var (
+		usage   usageError
+		invalid config.Errors
+		unknown *workflow.UnknownPhaseError
+		refused *phases.PreflightError
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &unknown):
+		return exitUsage
+	case errors.As(err, &refused):
+		return exitPreflight
+	}
+	return exitFailed
+}
+
+// printError prints every error that was joined as one of its own, each on a line, hints on lines below.
+func printError(w io.Writer, err error) {
+	for _, e := range flatten(err) {
+		text := strings.ReplaceAll(e.Error(), "; hint: ", "\n  hint: ")
+		fmt.Fprintf(w, "error: %s\n", text)
+	}
+}
+
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
+	}
+	return all
+}

@@ -1,0 +1,100 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/myadm/myadm/workflow"
+)
+
+// newReporter tells a run as it goes: a live view on a terminal, plain lines elsewhere. close ends the view.
+func newReporter(w io.Writer, verbose bool) (report workflow.Reporter, close func()) {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		live := newLiveView(w, verbose)
+		return live.report, live.close
+	}
+	lines := &lineView{w: w, verbose: verbose, told: map[string]time.Time{}}
+	return lines.report, func() {}
+}
+
+// lineView prints a line for every phase on every host, and one every few seconds for what takes long.
+type lineView struct {
+	w       io.Writer
+	verbose bool
+	mu      sync.Mutex
+	told    map[string]time.Time // when progress was last told, by phase and host
+}
+
+// progressEvery is how often a plain log hears of what is still under way.
+const progressEvery = 5 * time.Second
+
+func (v *lineView) report(e workflow.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch e.Kind {
+	case workflow.Unchanged:
+		v.line(e, "ok")
+	case workflow.Applied:
+		v.line(e, "done, "+countChanges(e.Changes))
+	case workflow.Failed:
+		v.line(e, "failed")
+	case workflow.Warning:
+		v.line(e, "warning: "+e.Message)
+	case workflow.Applying:
+		if v.verbose {
+			for _, c := range e.Changes {
+				v.line(e, describe(c))
+			}
+		}
+	case workflow.Progress:
+		key := e.Phase + " " + e.Host
+		if last, ok := v.told[key]; !ok || e.Time.Sub(last) >= progressEvery {
+			v.told[key] = e.Time
+			if ok {
+				v.line(e, fmt.Sprintf("%s %s of %s", e.Message, formatBytes(e.Done), formatBytes(e.Total)))
+			}
+		}
+	}
+}
+
+func (v *lineView) line(e workflow.Event, text string) {
+	where := e.Host
+	if where == "" {
+		where = "cluster"
+	}
+	fmt.Fprintf(v.w, "%s  %-12s %-18s %s (%.1fs)\n", e.Time.Format(time.TimeOnly), where, e.Phase, text, e.Elapsed.Seconds())
+}
+
+func describe(c workflow.Change) string {
+	text := string(c.Action) + " " + c.Object
+	if c.Detail != "" {
+		text += " (" + c.Detail + ")"
+	}
+	return text
+}
+
+func countChanges(changes []workflow.Change) string {
+	if len(changes) == 1 {
+		return "1 change"
+	}
+	return fmt.Sprintf("%d changes", len(changes))
+}
+
+// formatBytes prints a size with the binary unit that leaves one to four digits before the point.
+func formatBytes(n int64) string {
+	const units = "KMGT"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n), -1
+	for f >= 1024 && unit < len(units)-1 {
+		f /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[unit])
+}

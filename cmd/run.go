@@ -1,0 +1,38 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/myadm/myadm/workflow"
+)
+
+// selection is the flags that pick phases.
+type selection struct {
+	only, skip      []string
+	ignorePreflight []string
+	timeout         time.Duration
+}
+
+func (s *selection) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringSliceVar(&s.only, "only", nil, "run these `phases` only")
+	f.StringSliceVar(&s.skip, "skip", nil, "leave these `phases` out")
+	f.StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
+	f.DurationVar(&s.timeout, "timeout", 4*time.Minute, "limit for the control plane to become healthy, and for a node to become Ready")
+}
+
+// runSteps runs a workflow and tells of it on Err.
+func runSteps(ctx context.Context, streams Streams, s selection, verbose bool, steps []workflow.Step) (workflow.Summary, error) {
+	report, done := newReporter(streams.Err, verbose)
+	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: report}
+	summary, err := runner.Run(ctx, steps...)
+	done()
+	if ctx.Err() != nil {
+		return summary, fmt.Errorf("stopped; hint: run the same command again to carry on")
+	}
+	return summary, err
+}

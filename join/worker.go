@@ -1,0 +1,141 @@
+package join
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/myadm/myadm/certs"
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Workers are the steps that make workers of hosts, all at the same time.
+func Workers(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, opts Options) []workflow.Step {
+	steps := []workflow.Step{
+		phases.Preflight(c, nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight, Dial: []string{j.endpoint()}, CA: j.CA}),
+		phases.Kernel(c, nodes),
+		phases.Runtime(c, nodes),
+		workflow.Parallel(
+			phases.Binaries(c, nodes),
+			phases.Images(c, nodes),
+		),
+		TLSBootstrap(c, nodes, j),
+		phases.Kubelet(c, nodes, func() ([]byte, error) { return j.kubelet, nil }),
+		NodeReady(c, nodes, opts.Patience),
+	}
+	if j.admin != nil {
+		steps = append(steps, phases.MarkNodes(c, nodes))
+	}
+	return steps
+}
+
+// TLSBootstrap gives a host the cluster's CA and, until its kubelet has a certificate of its own, the token to ask for
+// one with.
+func TLSBootstrap(c *cluster.Cluster, nodes []*cluster.Node, j *Joining) workflow.Phase {
+	ca := host.File{Path: config.PKIDir + "/ca.crt", Mode: 0o644, Data: j.CA}
+	return workflow.Phase{
+		Name:  "tls-bootstrap",
+		Short: "give the kubelet the cluster's CA and a token",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			have, err := r.ReadFile(ctx, ca.Path)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			var changes []workflow.Change
+			if !bytes.Equal(have, ca.Data) {
+				changes = append(changes, workflow.Change{Action: workflow.Create, Object: ca.Path})
+			}
+			todo, err := mustBootstrap(ctx, r, j)
+			if todo {
+				changes = append(changes, workflow.Change{Action: workflow.Create, Object: config.BootstrapKubeletConf})
+			}
+			return changes, err
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			files := []host.File{ca}
+			todo, err := mustBootstrap(ctx, h, j)
+			if err != nil {
+				return err
+			}
+			if todo {
+				token, err := j.token(ctx)
+				if err != nil {
+					return err
+				}
+				conf, err := certs.BootstrapKubeconfig(j.Server, j.CA, token.Reveal())
+				if err != nil {
+					return err
+				}
+				files = append(files, host.File{Path: config.BootstrapKubeletConf, Mode: 0o600, Data: conf})
+				j.given(h.Name())
+			}
+			return h.WriteFiles(ctx, files...)
+		},
+	}
+}
+
+// mustBootstrap tells whether a host still needs a token: its kubelet has no kubeconfig of its own, and this run has
+// given it none. A token that an earlier run left may have expired and is replaced.
+func mustBootstrap(ctx context.Context, r host.Reader, j *Joining) (bool, error) {
+	infos, err := r.Stat(ctx, config.KubeletConf, config.BootstrapKubeletConf)
+	if err != nil {
+		return false, err
+	}
+	return !infos[0].Exists && !(infos[1].Exists && j.wasGiven(r.Name())), nil
+}
+
+// NodeReady waits until the kubelets have got their certificates and their nodes are Ready, and then takes the token
+// off the hosts.
+func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
+	return workflow.Phase{
+		Name:  "node-ready",
+		Short: "wait until the nodes are Ready",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			n := c.Node(r)
+			infos, err := r.Stat(ctx, config.KubeletConf, config.BootstrapKubeletConf)
+			if err != nil {
+				return nil, err
+			}
+			var changes []workflow.Change
+			ready := false
+			if infos[0].Exists {
+				client, err := NodeClient(ctx, n)
+				if err != nil {
+					return nil, err
+				}
+				if ready, err = phases.IsReady(ctx, client, n.Spec.Name); err != nil {
+					return nil, err
+				}
+			}
+			if !ready {
+				changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + n.Spec.Name, Detail: "wait until it is Ready"})
+			}
+			if infos[1].Exists {
+				changes = append(changes, workflow.Change{Action: workflow.Delete, Object: config.BootstrapKubeletConf})
+			}
+			return changes, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			n := c.Node(h)
+			if err := phases.WaitForFile(ctx, n, config.KubeletConf, patience); err != nil {
+				return err
+			}
+			client, err := NodeClient(ctx, n)
+			if err != nil {
+				return err
+			}
+			if err := phases.WaitReady(ctx, client, n, patience); err != nil {
+				return err
+			}
+			return h.Remove(ctx, config.BootstrapKubeletConf)
+		},
+	}
+}

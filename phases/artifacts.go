@@ -1,0 +1,158 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// rolesOf are the reasons for a host to get artifacts, the runtime's aside: that one is sent before the others.
+func rolesOf(c *cluster.Cluster, n *cluster.Node) []bundle.Role {
+	roles := []bundle.Role{bundle.RoleNode, bundle.RoleWorker}
+	if n.Spec.HasRole(config.RoleControlPlane) {
+		roles = []bundle.Role{bundle.RoleNode, bundle.RoleControlPlane}
+	}
+	if c.Config.Spec.Networking.Plugin == config.PluginFlannel {
+		roles = append(roles, bundle.RoleCNI, bundle.RoleFlannel)
+	}
+	return roles
+}
+
+// artifacts selects what a host gets. A bundle that has nothing for the host's architecture is an error.
+func artifacts(c *cluster.Cluster, n *cluster.Node, kind bundle.Kind, roles ...bundle.Role) ([]bundle.Artifact, error) {
+	if c.Bundle == nil {
+		return nil, nil
+	}
+	if _, err := c.Bundle.Binary("kubelet", n.Facts.Arch); err != nil {
+		return nil, err
+	}
+	var selected []bundle.Artifact
+	for _, a := range c.Bundle.Select(n.Facts.Arch, roles...) {
+		if a.Kind == kind {
+			selected = append(selected, a)
+		}
+	}
+	return selected, nil
+}
+
+// diffBinaries compares binaries with what is on the host, by checksum and in one round trip.
+func diffBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact) ([]workflow.Change, error) {
+	paths := make([]string, len(binaries))
+	for i, a := range binaries {
+		paths[i] = a.Target
+	}
+	infos, err := r.Sums(ctx, paths...)
+	if err != nil {
+		return nil, err
+	}
+	var changes []workflow.Change
+	for i, a := range binaries {
+		if change, differs := diffFile(infos[i], a.Target, fs.FileMode(a.Mode), a.SHA256); differs {
+			change.Detail = a.Version
+			changes = append(changes, change)
+		}
+	}
+	return changes, nil
+}
+
+// sendBinaries uploads the binaries that changes names, several at a time.
+func sendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries []bundle.Artifact, changes []workflow.Change) error {
+	var wanted []bundle.Artifact
+	for _, a := range binaries {
+		if hasObject(changes, a.Target) {
+			wanted = append(wanted, a)
+		}
+	}
+	count := newCounter(ctx, bundle.TotalSize(wanted))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(3) // enough to fill a connection with the small ones' round trips
+	for _, a := range wanted {
+		g.Go(func() error {
+			blob := host.Blob{
+				Path: a.Target, Mode: fs.FileMode(a.Mode), Size: a.Size, SHA256: a.SHA256,
+				Open: func() (io.ReadSeekCloser, error) { return c.Bundle.Open(ctx, a) },
+			}
+			if err := h.Upload(ctx, blob, func(n int64) { count.set(a.Name, n) }); err != nil {
+				return fmt.Errorf("send %s: %w", a.Name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// counter sums up the bytes of several transfers for the one line of their phase.
+type counter struct {
+	ctx   context.Context
+	total int64
+	mu    sync.Mutex
+	sent  map[string]int64
+}
+
+func newCounter(ctx context.Context, total int64) *counter {
+	return &counter{ctx: ctx, total: total, sent: map[string]int64{}}
+}
+
+func (c *counter) set(name string, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent[name] = n
+	var sum int64
+	for _, n := range c.sent {
+		sum += n
+	}
+	workflow.ReportProgress(c.ctx, "sent", sum, c.total)
+}
+
+// Binaries places the kubelet, kubectl and the network plugins on the hosts.
+func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	return workflow.Phase{
+		Name:  "binaries",
+		Short: "place the kubelet, kubectl and network plugins",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			if c.Bundle == nil {
+				return nil, requirePrepared(ctx, r, manifests.BinDir+"/kubelet")
+			}
+			n := c.Node(r)
+			binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+			if err != nil {
+				return nil, err
+			}
+			return diffBinaries(ctx, r, binaries)
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			n := c.Node(h)
+			binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+			if err != nil {
+				return err
+			}
+			return sendBinaries(ctx, c, h, binaries, changes)
+		},
+	}
+}
+
+// requirePrepared is what a host without a bundle must have already.
+func requirePrepared(ctx context.Context, r host.Reader, paths ...string) error {
+	infos, err := r.Stat(ctx, paths...)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		if !info.Exists {
+			return fmt.Errorf("%s is missing and there is no bundle to take it from; hint: --bundle PATH, or spec.artifacts.bundle", info.Path)
+		}
+	}
+	return nil
+}

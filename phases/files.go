@@ -1,0 +1,68 @@
+package phases
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/workflow"
+)
+
+// diffFiles compares files with what is on the host, in one round trip. A change's Object is the file's path.
+func diffFiles(ctx context.Context, r host.Reader, files []host.File) ([]workflow.Change, error) {
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = f.Path
+	}
+	infos, err := r.Sums(ctx, paths...)
+	if err != nil {
+		return nil, err
+	}
+	var changes []workflow.Change
+	for i, f := range files {
+		sum := sha256.Sum256(f.Data)
+		if change, differs := diffFile(infos[i], f.Path, f.Mode.Perm(), hex.EncodeToString(sum[:])); differs {
+			changes = append(changes, change)
+		}
+	}
+	return changes, nil
+}
+
+// writeChanged writes the files that changes names.
+func writeChanged(ctx context.Context, h host.Host, files []host.File, changes []workflow.Change) error {
+	var wanted []host.File
+	for _, f := range files {
+		if hasObject(changes, f.Path) {
+			wanted = append(wanted, f)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	return h.WriteFiles(ctx, wanted...)
+}
+
+// diffFile compares what stands at a path with the mode and the sum that a regular file there should have.
+func diffFile(have host.Info, path string, mode fs.FileMode, sum string) (workflow.Change, bool) {
+	switch {
+	case !have.Exists:
+		return workflow.Change{Action: workflow.Create, Object: path}, true
+	case have.SHA256 != sum:
+		return workflow.Change{Action: workflow.Update, Object: path, Detail: "content"}, true
+	case have.Mode.Perm() != mode:
+		return workflow.Change{Action: workflow.Update, Object: path, Detail: fmt.Sprintf("mode %04o to %04o", have.Mode.Perm(), mode)}, true
+	}
+	return workflow.Change{}, false
+}
+
+func hasObject(changes []workflow.Change, object string) bool {
+	for _, c := range changes {
+		if c.Object == object {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,123 @@
+package phases
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Images puts a host's images into its containerd, straight from the stream. A runtime of the user's that is not
+// containerd pulls its images itself.
+func Images(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	return workflow.Phase{
+		Name:  "images",
+		Short: "put the images into the container runtime",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			images, err := imagesOf(c, c.Node(r))
+			if err != nil || len(images) == 0 {
+				return nil, err
+			}
+			have := map[string]string{}
+			out, err := r.Query(ctx, ctr(c, "images", "ls"))
+			if _, ran := host.ExitCode(err); err != nil && !ran {
+				return nil, fmt.Errorf("list images: %w", err)
+			} else if err == nil { // else there is no containerd yet, and so no image
+				have = parseImages(out)
+			}
+			var changes []workflow.Change
+			for _, a := range images {
+				switch digest, ok := have[a.Image]; {
+				case !ok:
+					changes = append(changes, workflow.Change{Action: workflow.Create, Object: "image " + a.Image})
+				case digest != a.Digest:
+					changes = append(changes, workflow.Change{Action: workflow.Update, Object: "image " + a.Image, Detail: "digest"})
+				}
+			}
+			return changes, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			images, err := imagesOf(c, c.Node(h))
+			if err != nil {
+				return err
+			}
+			var wanted []bundle.Artifact
+			for _, a := range images {
+				if hasObject(changes, "image "+a.Image) {
+					wanted = append(wanted, a)
+				}
+			}
+			count := newCounter(ctx, bundle.TotalSize(wanted))
+			g, ctx := errgroup.WithContext(ctx)
+			g.SetLimit(2) // while one is unpacked the next one travels
+			for _, a := range wanted {
+				g.Go(func() error { return importImage(ctx, c, h, a, count) })
+			}
+			return g.Wait()
+		},
+	}
+}
+
+// imagesOf are the images that the bundle has for a host.
+func imagesOf(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
+	return artifacts(c, n, bundle.KindImage, rolesOf(c, n)...)
+}
+
+// ctr is a command of containerd's own client, in the namespace of the CRI.
+func ctr(c *cluster.Cluster, args ...string) host.Cmd {
+	argv := []string{"ctr", "--namespace", "k8s.io"}
+	if socket := c.Config.Spec.Runtime.Socket; socket != config.ContainerdSocket {
+		argv = append(argv, "--address", socket)
+	}
+	return host.Command(append(argv, args...)...)
+}
+
+func importImage(ctx context.Context, c *cluster.Cluster, h host.Host, a bundle.Artifact, count *counter) error {
+	blob, err := c.Bundle.Open(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	cmd := ctr(c, "images", "import", "-")
+	cmd.Stdin = &countingReader{r: blob, told: func(n int64) { count.set(a.Name, n) }}
+	if _, err := h.Run(ctx, cmd); err != nil {
+		return fmt.Errorf("import %s: %w", a.Image, err)
+	}
+	return nil
+}
+
+// countingReader tells how much of r was read.
+type countingReader struct {
+	r    io.Reader
+	n    int64
+	told func(n int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	c.told(c.n)
+	return n, err
+}
+
+// parseImages reads what `ctr images ls` prints: a heading, then a line for each image with its name, the type and the
+// digest of its manifest.
+func parseImages(out []byte) map[string]string {
+	images := map[string]string{}
+	for line := range bytes.Lines(out) {
+		if fields := strings.Fields(string(line)); len(fields) >= 3 && strings.HasPrefix(fields[2], "sha256:") {
+			images[fields[0]] = fields[2]
+		}
+	}
+	return images
+}

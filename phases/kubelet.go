@@ -1,0 +1,109 @@
+package phases
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Kubelet configures the kubelets and starts them. shared gives the KubeletConfiguration of the cluster: rendered from
+// the document, or read from ConfigMap kubelet-config.
+func Kubelet(c *cluster.Cluster, nodes []*cluster.Node, shared func() ([]byte, error)) workflow.Phase {
+	service := unit{name: "kubelet.service", files: []string{
+		manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.KubeletConfigFile, config.KubeletFlagsEnv, manifests.BinDir + "/kubelet",
+	}}
+	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {
+		data, err := shared()
+		if err != nil {
+			return nil, err
+		}
+		return kubeletFiles(ctx, c, r, data)
+	}
+	return workflow.Phase{
+		Name:  "kubelet",
+		Short: "configure and start the kubelet",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			changes, err := diffRendered(ctx, r, render)
+			if err != nil {
+				return nil, err
+			}
+			state, err := diffUnit(ctx, r, service)
+			return append(changes, state...), err
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			if err := writeRendered(ctx, h, render, changes); err != nil {
+				return err
+			}
+			return startUnit(ctx, h, service)
+		},
+	}
+}
+
+func kubeletFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, shared []byte) ([]host.File, error) {
+	n := c.Node(r)
+	socket := c.Config.Spec.Runtime.Socket
+	kubelet, err := manifests.KubeletConfigFile(shared, nodeOf(n), socket)
+	if err != nil {
+		return nil, err
+	}
+	flags, err := manifests.KubeletFlagsEnv(kubeletFlags(n))
+	if err != nil {
+		return nil, err
+	}
+	binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := unitBinaries(ctx, r, binaries, manifests.KubeletUnitPath)
+	if err != nil {
+		return nil, err
+	}
+	return []host.File{
+		kubelet, manifests.InstanceConfig(socket), flags, manifests.KubeletUnit(params(c), targets), manifests.KubeletDropIn(),
+	}, nil
+}
+
+// kubeletFlags are what only flags can say: who the node is. Labels and taints are given here as well, so that nothing
+// is scheduled to a new node before they are there; later changes are made through the API.
+func kubeletFlags(n *cluster.Node) []config.Arg {
+	args := []config.Arg{{Name: "node-ip", Value: n.Spec.AdvertiseAddress}}
+	if n.Spec.Name != n.Facts.Hostname {
+		args = append(args, config.Arg{Name: "hostname-override", Value: n.Spec.Name})
+	}
+	var labels, taints []string
+	for _, name := range slices.Sorted(maps.Keys(n.Spec.Labels)) {
+		if kubeletMaySet(name) {
+			labels = append(labels, name+"="+n.Spec.Labels[name])
+		}
+	}
+	for _, t := range n.Spec.Taints {
+		taints = append(taints, t.ToString())
+	}
+	if len(labels) > 0 {
+		args = append(args, config.Arg{Name: "node-labels", Value: strings.Join(labels, ",")})
+	}
+	if len(taints) > 0 {
+		args = append(args, config.Arg{Name: "register-with-taints", Value: strings.Join(taints, ",")})
+	}
+	return args
+}
+
+// kubeletMaySet tells whether the API lets a kubelet give its own node a label: any outside of Kubernetes' own domains,
+// and those under node.kubernetes.io and kubelet.kubernetes.io (the NodeRestriction admission plugin's rule).
+func kubeletMaySet(label string) bool {
+	prefix, _, ok := strings.Cut(label, "/")
+	if !ok {
+		return true
+	}
+	under := func(domain string) bool { return prefix == domain || strings.HasSuffix(prefix, "."+domain) }
+	return !under("kubernetes.io") && !under("k8s.io") || under("node.kubernetes.io") || under("kubelet.kubernetes.io")
+}

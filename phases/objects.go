@@ -1,0 +1,154 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// objectPhase is a phase on the cluster that applies objects server-side. want makes them; it is asked anew every time.
+func objectPhase(c *cluster.Cluster, name, short string, want func(ctx context.Context) ([]*unstructured.Unstructured, error)) workflow.Phase {
+	return workflow.Phase{
+		Name:  name,
+		Short: short,
+		Check: func(ctx context.Context, _ host.Reader) ([]workflow.Change, error) {
+			objects, err := want(ctx)
+			if err != nil {
+				return nil, err
+			}
+			client, err := c.Kube(ctx)
+			if err == nil {
+				return diffObjects(ctx, client, objects)
+			}
+			if !errors.Is(err, cluster.ErrNoCluster) {
+				return nil, err
+			}
+			return createAll(objects), nil
+		},
+		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
+			objects, err := want(ctx)
+			if err != nil {
+				return err
+			}
+			client, err := c.Kube(ctx)
+			if err != nil {
+				return err
+			}
+			return client.Apply(ctx, objects)
+		},
+	}
+}
+
+func diffObjects(ctx context.Context, r kube.Reader, objects []*unstructured.Unstructured) ([]workflow.Change, error) {
+	differences, err := kube.Diff(ctx, r, objects)
+	return changesOf(differences), err
+}
+
+func changesOf(differences []kube.Difference) []workflow.Change {
+	var changes []workflow.Change
+	for _, d := range differences {
+		change := workflow.Change{Action: workflow.Update, Object: d.Object.String(), Detail: strings.Join(d.Paths, ", ")}
+		if d.Create {
+			change.Action, change.Detail = workflow.Create, ""
+		}
+		changes = append(changes, change)
+	}
+	return changes
+}
+
+func createAll(objects []*unstructured.Unstructured) []workflow.Change {
+	var changes []workflow.Change
+	for _, o := range objects {
+		changes = append(changes, workflow.Change{Action: workflow.Create, Object: kube.RefOf(o).String()})
+	}
+	return changes
+}
+
+// NetworkPlugin is the annotation of ConfigMap kubeadm-config that tells joining nodes which network plugin the cluster
+// has; ClusterConfiguration has no field for it. Without it, as in a cluster that kubeadm made, the plugin is not ours.
+const NetworkPlugin = "myadm.dev/network-plugin"
+
+// UploadConfig stores the cluster's configuration in it, for kubeadm, for joining nodes and for myadm itself.
+func UploadConfig(c *cluster.Cluster) workflow.Phase {
+	return objectPhase(c, "upload-config", "store the configuration in the cluster",
+		func(context.Context) ([]*unstructured.Unstructured, error) {
+			data, err := config.ToKubeadm(c.Config)
+			if err != nil {
+				return nil, err
+			}
+			kubeadm, err := manifests.KubeadmConfig(data)
+			if err != nil {
+				return nil, err
+			}
+			for _, o := range kubeadm {
+				o.SetAnnotations(map[string]string{NetworkPlugin: c.Config.Spec.Networking.Plugin})
+			}
+			kubelet, err := manifests.KubeletConfigMap(params(c))
+			if err != nil {
+				return nil, err
+			}
+			return together([][]*unstructured.Unstructured{kubeadm, kubelet},
+				manifests.ConfigRBAC, manifests.ClusterAdminBinding, manifests.APIServerKubeletClientBinding)
+		})
+}
+
+// Addons applies CoreDNS and kube-proxy.
+func Addons(c *cluster.Cluster) workflow.Phase {
+	return objectPhase(c, "addons", "apply CoreDNS and kube-proxy",
+		func(context.Context) ([]*unstructured.Unstructured, error) {
+			return together(nil,
+				func() ([]*unstructured.Unstructured, error) { return manifests.CoreDNS(params(c)) },
+				func() ([]*unstructured.Unstructured, error) { return manifests.KubeProxy(params(c)) })
+		})
+}
+
+// together joins groups of objects, those that are there and those still to be made.
+func together(groups [][]*unstructured.Unstructured, more ...func() ([]*unstructured.Unstructured, error)) ([]*unstructured.Unstructured, error) {
+	for _, make := range more {
+		group, err := make()
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, group)
+	}
+	return slices.Concat(groups...), nil
+}
+
+// Network applies the network plugin and the user's manifests.
+func Network(c *cluster.Cluster) workflow.Phase {
+	return objectPhase(c, "network", "apply the pod network",
+		func(context.Context) ([]*unstructured.Unstructured, error) {
+			var all []*unstructured.Unstructured
+			if c.Config.Spec.Networking.Plugin == config.PluginFlannel {
+				flannel, err := manifests.Flannel(params(c))
+				if err != nil {
+					return nil, err
+				}
+				all = flannel
+			}
+			for _, path := range c.Config.Spec.Networking.Manifests {
+				data, err := os.ReadFile(path)
+				if err != nil {
+					return nil, fmt.Errorf("spec.networking.manifests: %w", err)
+				}
+				objects, err := kube.ParseManifests(path, data)
+				if err != nil {
+					return nil, err
+				}
+				all = append(all, objects...)
+			}
+			return all, nil
+		})
+}

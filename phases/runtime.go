@@ -1,0 +1,134 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Runtime brings containerd and starts it, and gives the network plugin its configuration. With runtime.type existing
+// it only looks whether the socket is there.
+func Runtime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	if c.Config.Spec.Runtime.Type == config.RuntimeExisting {
+		return existingRuntime(c, nodes)
+	}
+	service := unit{name: "containerd.service", files: []string{manifests.ContainerdUnitPath, manifests.ContainerdConfigPath}}
+	return workflow.Phase{
+		Name:  "runtime",
+		Short: "bring containerd and start it",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			if c.Bundle == nil {
+				if err := requirePrepared(ctx, r, manifests.BinDir+"/containerd"); err != nil {
+					return nil, err
+				}
+			}
+			binaries, files, err := runtimeFiles(ctx, c, r)
+			if err != nil {
+				return nil, err
+			}
+			changes, err := diffBinaries(ctx, r, binaries)
+			if err != nil {
+				return nil, err
+			}
+			more, err := diffFiles(ctx, r, files)
+			if err != nil {
+				return nil, err
+			}
+			state, err := diffUnit(ctx, r, service.reading(binaries))
+			return append(append(changes, more...), state...), err
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			binaries, files, err := runtimeFiles(ctx, c, h)
+			if err != nil {
+				return err
+			}
+			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
+				return err
+			}
+			if err := writeChanged(ctx, h, files, changes); err != nil {
+				return err
+			}
+			left, err := diffUnit(ctx, h, service.reading(binaries))
+			if err != nil || len(left) == 0 {
+				return err
+			}
+			return startUnit(ctx, h, service)
+		},
+	}
+}
+
+// reading is the unit with the binaries among the files that it reads when it starts.
+func (u unit) reading(binaries []bundle.Artifact) unit {
+	files := append([]string(nil), u.files...)
+	for _, a := range binaries {
+		files = append(files, a.Target)
+	}
+	return unit{name: u.name, files: files}
+}
+
+func runtimeFiles(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]bundle.Artifact, []host.File, error) {
+	n := c.Node(r)
+	binaries, err := artifacts(c, n, bundle.KindBinary, bundle.RoleRuntime)
+	if err != nil {
+		return nil, nil, err
+	}
+	targets, err := unitBinaries(ctx, r, binaries, manifests.ContainerdUnitPath)
+	if err != nil {
+		return nil, nil, err
+	}
+	files := []host.File{manifests.ContainerdConfig(params(c)), manifests.ContainerdUnit(targets)}
+	if c.Config.Spec.Networking.Plugin == config.PluginFlannel {
+		conflist, err := manifests.FlannelConflist()
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, conflist)
+	}
+	return binaries, files, nil
+}
+
+// unitBinaries are the paths that go when the unit goes: those of the bundle, or, without one, those that the unit on
+// the host names already.
+func unitBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact, unitPath string) ([]string, error) {
+	if len(binaries) > 0 {
+		targets := make([]string, len(binaries))
+		for i, a := range binaries {
+			targets[i] = a.Target
+		}
+		return targets, nil
+	}
+	data, err := r.ReadFile(ctx, unitPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return manifests.MarkedBinaries(data), err
+}
+
+// existingRuntime is a runtime of the user's, used as it is.
+func existingRuntime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	socket := c.Config.Spec.Runtime.Socket
+	return workflow.Phase{
+		Name:  "runtime",
+		Short: "look for the container runtime",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			infos, err := r.Stat(ctx, socket)
+			if err != nil {
+				return nil, err
+			}
+			if infos[0].Mode.Type() != fs.ModeSocket {
+				return nil, fmt.Errorf("no container runtime listens at %s; hint: start it, set spec.runtime.socket, or leave spec.runtime out to have myadm bring containerd", socket)
+			}
+			return nil, nil
+		},
+	}
+}

@@ -1,0 +1,115 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Etcd places etcd's static pod, and makes the folder of its data.
+func Etcd(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+	dir := c.Config.Spec.Etcd.DataDir
+	render := func(_ context.Context, _ host.Reader) ([]host.File, error) {
+		f, err := manifests.Etcd(params(c), nodeOf(n))
+		return []host.File{f}, err
+	}
+	return workflow.Phase{
+		Name:  "etcd",
+		Short: "place etcd's static pod",
+		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			changes, err := diffFolder(ctx, r, dir, etcdDataMode)
+			if err != nil {
+				return nil, err
+			}
+			more, err := diffRendered(ctx, r, render)
+			return append(changes, more...), err
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			if hasObject(changes, dir) {
+				if _, err := h.Run(ctx, host.Command("install", "-d", "-m", fmt.Sprintf("%04o", etcdDataMode), dir)); err != nil {
+					return fmt.Errorf("make %s: %w", dir, err)
+				}
+			}
+			return writeRendered(ctx, h, render, changes)
+		},
+	}
+}
+
+// etcdDataMode is what etcd asks for: it warns of a folder that others can read.
+const etcdDataMode fs.FileMode = 0o700
+
+// ControlPlane places the static pods of the API server, the controller manager and the scheduler.
+func ControlPlane(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {
+		node := nodeOf(n)
+		infos, err := r.Stat(ctx, manifests.CADirs()...)
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range infos {
+			if info.Exists {
+				node.CADirs = append(node.CADirs, info.Path)
+			}
+		}
+		apiServer, err := manifests.APIServer(params(c), node)
+		if err != nil {
+			return nil, err
+		}
+		controllerManager, err := manifests.ControllerManager(params(c), node)
+		if err != nil {
+			return nil, err
+		}
+		scheduler, err := manifests.Scheduler(params(c))
+		return []host.File{apiServer, controllerManager, scheduler}, err
+	}
+	return workflow.Phase{
+		Name:  "control-plane",
+		Short: "place the control plane's static pods",
+		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			return diffRendered(ctx, r, render)
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			return writeRendered(ctx, h, render, changes)
+		},
+	}
+}
+
+// renderer makes files for a host after a look at it.
+type renderer func(ctx context.Context, r host.Reader) ([]host.File, error)
+
+func diffRendered(ctx context.Context, r host.Reader, render renderer) ([]workflow.Change, error) {
+	files, err := render(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return diffFiles(ctx, r, files)
+}
+
+func writeRendered(ctx context.Context, h host.Host, render renderer, changes []workflow.Change) error {
+	files, err := render(ctx, h)
+	if err != nil {
+		return err
+	}
+	return writeChanged(ctx, h, files, changes)
+}
+
+func diffFolder(ctx context.Context, r host.Reader, path string, mode fs.FileMode) ([]workflow.Change, error) {
+	infos, err := r.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	switch info := infos[0]; {
+	case !info.Exists:
+		return []workflow.Change{{Action: workflow.Create, Object: path, Detail: "folder"}}, nil
+	case info.Mode.Perm() != mode:
+		return []workflow.Change{{Action: workflow.Update, Object: path, Detail: fmt.Sprintf("mode %04o to %04o", info.Mode.Perm(), mode)}}, nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,117 @@
+package phases
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/workflow"
+)
+
+// unit is a systemd service that must be enabled and run with the files as they are now.
+type unit struct {
+	name  string
+	files []string // what it reads when it starts, its unit files too: when one is newer than the process, it restarts
+}
+
+func (u unit) object() string { return "unit " + u.name }
+
+// unitScript prints what systemd knows of the unit $1, then the times in which the other arguments were last written.
+const unitScript = `
+unit=$1; shift
+LC_ALL=C TZ=UTC systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp "$unit"
+stat -c written=%Y "$@" 2>/dev/null
+true
+`
+
+// diffUnit tells what is left to do for the unit to be enabled and running as its files say. One round trip.
+func diffUnit(ctx context.Context, r host.Reader, u unit) ([]workflow.Change, error) {
+	argv := append([]string{"sh", "-c", unitScript, "sh", u.name}, u.files...)
+	out, err := r.Query(ctx, host.Command(argv...))
+	if err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w", u.name, err)
+	}
+	state, err := parseUnit(out)
+	if err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w", u.name, err)
+	}
+	if why := state.todo(); why != "" {
+		return []workflow.Change{{Action: workflow.Run, Object: u.object(), Detail: why}}, nil
+	}
+	return nil, nil
+}
+
+// startUnit enables the unit and starts it anew. Enabling makes systemd read its unit files again.
+func startUnit(ctx context.Context, h host.Host, u unit) error {
+	for _, verb := range []string{"enable", "restart"} {
+		if _, err := h.Run(ctx, host.Command("systemctl", verb, u.name)); err != nil {
+			return fmt.Errorf("%s %s: %w; hint: journalctl -u %s on the host", verb, u.name, err, u.name)
+		}
+	}
+	return nil
+}
+
+type unitState struct {
+	load, active, file string
+	needReload         bool
+	started, written   time.Time // to the second
+}
+
+func (s unitState) todo() string {
+	switch {
+	case s.load != "loaded":
+		return "start"
+	case s.file != "enabled":
+		return "enable and start"
+	case s.active != "active" && s.active != "activating":
+		return "start"
+	case s.needReload, s.written.After(s.started):
+		return "restart: its files are newer than it"
+	}
+	return ""
+}
+
+// systemdTime is how systemctl show prints a time when TZ is UTC.
+const systemdTime = "Mon 2006-01-02 15:04:05 MST"
+
+func parseUnit(out []byte) (unitState, error) {
+	var s unitState
+	for line := range bytes.Lines(out) {
+		name, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
+		switch name {
+		case "LoadState":
+			s.load = value
+		case "ActiveState":
+			s.active = value
+		case "UnitFileState":
+			s.file = value
+		case "NeedDaemonReload":
+			s.needReload = value == "yes"
+		case "ExecMainStartTimestamp":
+			if value == "" || value == "n/a" {
+				continue
+			}
+			t, err := time.Parse(systemdTime, value)
+			if err != nil {
+				return unitState{}, err
+			}
+			s.started = t
+		case "written":
+			sec, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				return unitState{}, err
+			}
+			if t := time.Unix(sec, 0); t.After(s.written) {
+				s.written = t
+			}
+		}
+	}
+	if s.load == "" {
+		return unitState{}, fmt.Errorf("systemctl show said nothing of it; hint: does systemd run on the host?")
+	}
+	return s, nil
+}

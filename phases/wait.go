@@ -1,0 +1,150 @@
+package phases
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/workflow"
+)
+
+// lastWordsTimeout bounds the look at logs after something else has taken too long.
+const lastWordsTimeout = 5 * time.Second
+
+// component is a part of the control plane and where it tells of its health, as seen from its host.
+type component struct {
+	name string
+	url  func(c *cluster.Cluster, n *cluster.Node) string
+}
+
+// components are in the order in which they come up. The endpoints are those of the static pods' own probes.
+var components = []component{
+	{"etcd", func(*cluster.Cluster, *cluster.Node) string { return "http://127.0.0.1:2381/readyz" }},
+	{"kube-apiserver", func(c *cluster.Cluster, n *cluster.Node) string {
+		return "https://" + localEndpoint(c, n) + "/readyz"
+	}},
+	{"kube-controller-manager", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10257/healthz" }},
+	{"kube-scheduler", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10259/readyz" }},
+}
+
+// probe is a component's health endpoint. The certificates are not looked at: the scheduler's and the controller
+// manager's are self-signed, nothing but health is asked, and the way leads over the host's own connection.
+func (p component) probe(c *cluster.Cluster, n *cluster.Node) kube.Probe {
+	return kube.Probe{URL: p.url(c, n), TLS: &tls.Config{InsecureSkipVerify: true}, Dial: n.Dial}
+}
+
+// WaitControlPlane waits until every component of the control plane is healthy by its own word.
+func WaitControlPlane(c *cluster.Cluster, n *cluster.Node, patience time.Duration) workflow.Phase {
+	return workflow.Phase{
+		Name:  "wait-control-plane",
+		Short: "wait until the control plane is healthy",
+		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Check: func(ctx context.Context, _ host.Reader) ([]workflow.Change, error) {
+			ill := make([]bool, len(components))
+			var g errgroup.Group
+			for i, part := range components {
+				g.Go(func() error {
+					ill[i] = kube.Healthy(ctx, part.probe(c, n)) != nil
+					return ctx.Err()
+				})
+			}
+			if err := g.Wait(); err != nil {
+				return nil, err
+			}
+			var changes []workflow.Change
+			for i, part := range components {
+				if ill[i] {
+					changes = append(changes, workflow.Change{Action: workflow.Run, Object: part.name, Detail: "wait until it is healthy"})
+				}
+			}
+			return changes, nil
+		},
+		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
+			waiting, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			g, waiting := errgroup.WithContext(waiting)
+			for _, part := range components {
+				g.Go(func() error {
+					err := kube.WaitHealthy(waiting, part.probe(c, n))
+					if errors.Is(err, context.DeadlineExceeded) {
+						return fmt.Errorf("%s: %w%s", part.name, err, LastWords(ctx, n, part.name))
+					}
+					return err
+				})
+			}
+			return g.Wait()
+		},
+	}
+}
+
+// lastWordsScript prints the end of the newest log of the static pod $1, and of the kubelet's.
+const lastWordsScript = `
+exec 2>/dev/null
+log=$(ls -t /var/log/pods/kube-system_$1-*/$1/*.log | head -n 1)
+[ -n "$log" ] && tail -n 5 "$log"
+journalctl -u kubelet -n 5 --no-pager -o cat
+true
+`
+
+// LastWords is what a component and the kubelet said last, for an error message.
+func LastWords(ctx context.Context, r host.Reader, component string) string {
+	ctx, cancel := context.WithTimeout(ctx, lastWordsTimeout)
+	defer cancel()
+	out, err := r.Query(ctx, host.Command("sh", "-c", lastWordsScript, "sh", component))
+	if err != nil || len(out) == 0 {
+		return "; hint: journalctl -u kubelet on the host"
+	}
+	return "; last log lines:\n" + strings.TrimRight(string(out), "\n")
+}
+
+// NodeReady waits until the control plane's own node is Ready.
+func NodeReady(c *cluster.Cluster, n *cluster.Node, patience time.Duration) workflow.Phase {
+	return workflow.Phase{
+		Name:  "node-ready",
+		Short: "wait until the node is Ready",
+		Check: func(ctx context.Context, _ host.Reader) ([]workflow.Change, error) {
+			client, err := c.Kube(ctx)
+			if errors.Is(err, cluster.ErrNoCluster) {
+				return notReady(n), nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			ready, err := IsReady(ctx, client, n.Spec.Name)
+			if err != nil || ready {
+				return nil, err
+			}
+			return notReady(n), nil
+		},
+		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
+			client, err := c.Kube(ctx)
+			if err != nil {
+				return err
+			}
+			return WaitReady(ctx, client, n, patience)
+		},
+	}
+}
+
+func notReady(n *cluster.Node) []workflow.Change {
+	return []workflow.Change{{Action: workflow.Run, Object: "Node " + n.Spec.Name, Detail: "wait until it is Ready"}}
+}
+
+// WaitForFile waits on the host itself, in one command, until the kubelet has written a file.
+func WaitForFile(ctx context.Context, r host.Reader, path string, patience time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := r.Query(waiting, host.Command("sh", "-c", `until [ -s "$1" ]; do sleep 0.1; done`, "sh", path))
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return fmt.Errorf("the kubelet has not written %s after %s%s", path, patience, LastWords(ctx, r, "kubelet"))
+	}
+	return err
+}
