@@ -3,9 +3,6 @@ package kube
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -137,61 +134,4 @@ func (c *Client) List(ctx context.Context, sel Selector) ([]*unstructured.Unstru
 		objs[i] = &list.Items[i]
 	}
 	return objs, nil
-}
-
-// HealthError is a health endpoint that answered, and not with ok.
-type HealthError struct {
-	Path    string
-	Status  int      // of HTTP
-	Failing []string // the checks that fail, as the API server names them: "etcd", "poststarthook/rbac/bootstrap-roles"
-}
-
-func (e *HealthError) Error() string {
-	if len(e.Failing) == 0 {
-		return fmt.Sprintf("%s answers %d %s", e.Path, e.Status, http.StatusText(e.Status))
-	}
-	return fmt.Sprintf("%s: not ok yet: %s", e.Path, strings.Join(e.Failing, ", "))
-}
-
-// Health implements Reader.
-func (c *Client) Health(ctx context.Context, path string) error {
-	u := *c.server
-	u.Path = strings.TrimSuffix(u.Path, "/") + path
-	return health(ctx, c.http, u.String())
-}
-
-// maxHealth bounds what is read of a health answer: some 40 lines of a check each.
-const maxHealth = 64 << 10
-
-func health(ctx context.Context, client *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHealth))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", url, err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	return &HealthError{Path: req.URL.Path, Status: resp.StatusCode, Failing: failing(body)}
-}
-
-// failing reads the lines "[-]NAME failed: reason withheld" of a health answer.
-func failing(body []byte) []string {
-	var names []string
-	for line := range strings.Lines(string(body)) {
-		if rest, ok := strings.CutPrefix(line, "[-]"); ok {
-			name, _, _ := strings.Cut(rest, " failed")
-			names = append(names, strings.TrimSpace(name))
-		}
-	}
-	slices.Sort(names)
-	return names
 }

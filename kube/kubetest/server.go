@@ -6,8 +6,12 @@
 package kubetest
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -82,6 +86,7 @@ func NewServer(t testing.TB, objs ...runtime.Object) *Server {
 	}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.http.EnableHTTP2 = true
+	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that tests cut
 	s.http.StartTLS()
 	t.Cleanup(func() {
 		s.DropWatches()
@@ -97,6 +102,13 @@ func (s *Server) Address() string { return strings.TrimPrefix(s.http.URL, "https
 // CA is the PEM certificate that the server is to be verified with.
 func (s *Server) CA() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+}
+
+// TLS trusts the server.
+func (s *Server) TLS() *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.http.Certificate())
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 // Kubeconfig is one with which the server can be reached.
