@@ -244,6 +244,14 @@ func TestNewCATakesItsLeavesAlong(t *testing.T) {
 	have := issued(t, s)
 	delete(have, pki+"etcd/ca.crt")
 	delete(have, pki+"etcd/ca.key")
+	var reasons []string
+	for _, f := range check(t, have, s) {
+		reasons = append(reasons, f.Name+" "+f.Reason)
+	}
+	want := "etcd-ca missing, etcd-server etcd-ca is new, etcd-peer etcd-ca is new, etcd-healthcheck-client etcd-ca is new, apiserver-etcd-client etcd-ca is new"
+	if got := strings.Join(reasons, ", "); got != want {
+		t.Errorf("findings\n got %s\nwant %s", got, want)
+	}
 	after := write(have, issue(t, have, s)...)
 	for path, data := range after {
 		isEtcd := strings.Contains(path, "etcd")

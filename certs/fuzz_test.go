@@ -37,6 +37,6 @@ func FuzzFiles(f *testing.F) {
 		}
 		certs.Expirations(have, now)
 		certs.PublicKeyPins(data)
-		certs.FollowRotation(data, kubeletPEM)
+		certs.FollowRotation(data)
 	})
 }

@@ -94,7 +94,7 @@ func (f Files) clientChain(kubeconfig []byte) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, user := conf.inUse()
+	_, user := inUse(conf)
 	if user == nil {
 		return nil, nil
 	}

@@ -10,6 +10,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/keyutil"
+
+	"github.com/myadm/myadm/config"
 )
 
 // BootstrapKubeconfig returns the kubeconfig with which a kubelet asks for its certificate: it trusts the CAs of caPEM and
@@ -18,24 +20,24 @@ func BootstrapKubeconfig(server string, caPEM []byte, token string) ([]byte, err
 	return render(server, "kubernetes", "tls-bootstrap-token-user", caPEM, &api.AuthInfo{Token: token})
 }
 
-// FollowRotation returns a kubelet.conf that names the file at path as client certificate and key, instead of embedding
-// them. A kubelet that was started with embedded ones has put them at path, renews them there, and finds the renewed ones
-// when it starts the next time. It reports false, and returns conf, when nothing is embedded.
+// FollowRotation returns a kubelet.conf that names config.KubeletClientCert as client certificate and key, instead of
+// embedding them. A kubelet that was started with embedded ones has put them there, renews them there, and finds the
+// renewed ones when it starts the next time; it need not be restarted. It reports false, and returns conf, when nothing is
+// embedded.
 //
-// A kubelet must be started with an embedded certificate once: it makes path a symbolic link, and refuses to renew the
-// certificate when it finds a regular file instead.
-func FollowRotation(conf []byte, path string) ([]byte, bool, error) {
+// The file is the kubelet's to make: a symbolic link. When it finds a regular file there, it never renews its certificate.
+func FollowRotation(conf []byte) ([]byte, bool, error) {
 	current, err := parseKubeconfig(conf)
 	if err != nil {
-		return nil, false, err
+		return nil, false, fmt.Errorf("%s: %w; hint: %s", config.KubeletConf, err, replaceOrRemove)
 	}
-	_, user := current.inUse()
+	_, user := inUse(current)
 	if user == nil || len(user.ClientCertificateData) == 0 && len(user.ClientKeyData) == 0 {
 		return conf, false, nil
 	}
-	user.ClientCertificate, user.ClientCertificateData = path, nil
-	user.ClientKey, user.ClientKeyData = path, nil
-	out, err := clientcmd.Write(*current.Config)
+	user.ClientCertificate, user.ClientCertificateData = config.KubeletClientCert, nil
+	user.ClientKey, user.ClientKeyData = config.KubeletClientCert, nil
+	out, err := clientcmd.Write(*current)
 	return out, err == nil, err
 }
 
@@ -50,25 +52,22 @@ func render(server, cluster, user string, caPEM []byte, auth *api.AuthInfo) ([]b
 	})
 }
 
-// parsedKubeconfig is a kubeconfig that could be read.
-type parsedKubeconfig struct{ *api.Config }
-
 // parseKubeconfig reads a kubeconfig. Its errors hold none of it: what cannot be parsed may be a key.
-func parseKubeconfig(data []byte) (*parsedKubeconfig, error) {
-	config, err := clientcmd.Load(data)
+func parseKubeconfig(data []byte) (*api.Config, error) {
+	conf, err := clientcmd.Load(data)
 	if err != nil {
 		return nil, errors.New("not a kubeconfig")
 	}
-	return &parsedKubeconfig{config}, nil
+	return conf, nil
 }
 
 // inUse returns what the current context joins. Either may be nil.
-func (c *parsedKubeconfig) inUse() (*api.Cluster, *api.AuthInfo) {
-	context := c.Contexts[c.CurrentContext]
+func inUse(conf *api.Config) (*api.Cluster, *api.AuthInfo) {
+	context := conf.Contexts[conf.CurrentContext]
 	if context == nil {
 		return nil, nil
 	}
-	return c.Clusters[context.Cluster], c.AuthInfos[context.AuthInfo]
+	return conf.Clusters[context.Cluster], conf.AuthInfos[context.AuthInfo]
 }
 
 // content is what a kubeconfig embeds, else what stands in the file that it names; nil when that does not exist.
@@ -137,14 +136,14 @@ func (v *surveyor) current(k kubeconfig, ca *authority) bool {
 }
 
 // kubeconfigFlaw says why a kubeconfig does not serve; conf is nil when there is none.
-func (v *surveyor) kubeconfigFlaw(k kubeconfig, conf *parsedKubeconfig, ca *authority) (string, error) {
+func (v *surveyor) kubeconfigFlaw(k kubeconfig, conf *api.Config, ca *authority) (string, error) {
 	if conf == nil {
 		return "missing", nil
 	}
 	if ca.chain == nil {
 		return ca.name + " is new", nil
 	}
-	cluster, user := conf.inUse()
+	cluster, user := inUse(conf)
 	if cluster == nil || user == nil {
 		return "current context is incomplete", nil
 	}

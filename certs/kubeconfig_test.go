@@ -158,7 +158,7 @@ func rotating(t *testing.T) certs.Files {
 	have := issued(t, settings())
 	user := load(t, have[kubeletConf]).AuthInfos["system:node:h1"]
 	have[kubeletPEM] = slices.Concat(user.ClientCertificateData, user.ClientKeyData)
-	out, changed, err := certs.FollowRotation(have[kubeletConf], kubeletPEM)
+	out, changed, err := certs.FollowRotation(have[kubeletConf])
 	if err != nil || !changed {
 		t.Fatalf("FollowRotation: changed %t, %v", changed, err)
 	}
@@ -172,11 +172,11 @@ func TestFollowRotation(t *testing.T) {
 	if user.ClientCertificate != kubeletPEM || user.ClientKey != kubeletPEM || user.ClientCertificateData != nil || user.ClientKeyData != nil {
 		t.Error("kubelet.conf does not name the rotated file, and it alone")
 	}
-	again, changed, err := certs.FollowRotation(have[kubeletConf], kubeletPEM)
+	again, changed, err := certs.FollowRotation(have[kubeletConf])
 	if err != nil || changed || !bytes.Equal(again, have[kubeletConf]) {
 		t.Errorf("twice: changed %t, %v", changed, err)
 	}
-	if _, _, err := certs.FollowRotation([]byte("["), kubeletPEM); err == nil {
+	if _, _, err := certs.FollowRotation([]byte("[")); err == nil {
 		t.Error("garbage: no error")
 	}
 	if findings := check(t, have, settings()); len(findings) > 0 {

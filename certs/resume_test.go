@@ -57,7 +57,7 @@ func TestCutWithinAStage(t *testing.T) {
 			stages := certs.Stages(issue(t, have, s))
 			for i, stage := range stages {
 				before := write(have, slices.Concat(stages[:i]...)...)
-				for range 40 {
+				for range 20 {
 					var some []certs.File
 					for _, f := range stage {
 						if random.IntN(2) == 0 {
