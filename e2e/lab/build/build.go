@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/myadm/myadm/bundle"
 )
@@ -129,7 +130,7 @@ func (b *builder) bundle() (*step, error) {
 		made[set.name] = b.debian(set)
 	}
 	files, archives := hostFiles(b.release), images(b.release)
-	s := &step{name: fmt.Sprintf("bundle-%s-%s", b.release.version, b.Arch), keep: true, inputs: []string{fmt.Sprint(files)}}
+	s := &step{name: "bundle-" + b.release.version + "-" + b.Arch, keep: 24 * time.Hour, inputs: []string{fmt.Sprint(files)}}
 	for _, f := range files {
 		s.needs = append(s.needs, made[stepName(f.from)])
 	}
@@ -137,6 +138,9 @@ func (b *builder) bundle() (*step, error) {
 	for i, im := range archives {
 		packed[i] = b.image(im, made)
 		s.needs = append(s.needs, packed[i])
+		if im.version == "" {
+			s.needs = append(s.needs, made[im.debian]) // see add
+		}
 	}
 	s.make = func(_ context.Context, dir string) error {
 		w, err := bundle.Create(dir, b.release.version)

@@ -12,7 +12,7 @@ import (
 // constants (DefaultEtcdVersion, CoreDNSVersion, PauseVersion).
 type release struct {
 	version  string // of k8s.io/kubernetes
-	built    string // when the version was published; the programs and images say they were made then
+	built    string // when the version was published; the programs say they were made then
 	etcdTag  string
 	etcd     string // what is in that image
 	coredns  string

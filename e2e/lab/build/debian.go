@@ -39,7 +39,7 @@ func (b *builder) debian(set debianSet) *step {
 // unpack downloads the packages and all that they depend on, then keeps the programs and their libraries: a fifth of the
 // bytes, and no shell in the image.
 func (b *builder) unpack(ctx context.Context, set debianSet, dir string) error {
-	work, err := os.MkdirTemp(b.CacheDir, ".debian-*")
+	work, err := os.MkdirTemp(b.CacheDir, unfinished+"*")
 	if err != nil {
 		return err
 	}

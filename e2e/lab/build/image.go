@@ -27,10 +27,8 @@ const (
 
 // image is a step that holds an OCI archive.
 func (b *builder) image(im image, made map[string]*step) *step {
-	s := &step{name: "image-" + im.name + "-" + b.Arch, inputs: []string{fmt.Sprint(im), b.release.built}}
-	if strings.Contains(im.ref, b.release.version) {
-		s.name = "image-" + im.name + "-" + b.release.version + "-" + b.Arch
-	}
+	// With its tag in the name, one Kubernetes version's image does not push the other's out of the cache.
+	s := &step{name: "image-" + im.name + "-" + tag(im.ref) + "-" + b.Arch, inputs: []string{fmt.Sprint(im)}}
 	if im.debian != "" {
 		s.needs = append(s.needs, made[im.debian])
 	}
@@ -83,12 +81,9 @@ func (b *builder) pack(im image, made map[string]*step) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	created, err := time.Parse(time.RFC3339, b.release.built)
-	if err != nil {
-		return nil, err
-	}
 	packed := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	if packed, err = mutate.AppendLayers(packed, layers...); err != nil {
+	packed, err = mutate.AppendLayers(packed, layers...)
+	if err != nil {
 		return nil, err
 	}
 	config, err := packed.ConfigFile()
@@ -96,7 +91,7 @@ func (b *builder) pack(im image, made map[string]*step) (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Created, config.History = "linux", b.Arch, v1.Time{Time: created}, nil
+	config.OS, config.Architecture, config.Created, config.History = "linux", b.Arch, v1.Time{Time: time.Unix(0, 0).UTC()}, nil
 	config.Config = v1.Config{
 		User: im.user, WorkingDir: "/", Entrypoint: []string{im.entrypoint},
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -114,7 +109,7 @@ func writeArchive(w io.Writer, ref string, im v1.Image) error {
 	descriptor.Platform = nil // read from the configuration
 	descriptor.Annotations = map[string]string{
 		"io.containerd.image.name":          ref,
-		"org.opencontainers.image.ref.name": ref[strings.LastIndex(ref, ":")+1:],
+		"org.opencontainers.image.ref.name": tag(ref),
 	}
 	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{*descriptor}})
 	if err != nil {
@@ -171,3 +166,6 @@ func writeArchive(w io.Writer, ref string, im v1.Image) error {
 	}
 	return out.Close()
 }
+
+// tag is what follows the colon of name:tag.
+func tag(ref string) string { return ref[strings.LastIndex(ref, ":")+1:] }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"io/fs"
 	"maps"
@@ -132,7 +133,8 @@ func (l *layerBuilder) tree(root string) error {
 	})
 }
 
-// baseFiles are what programs expect of a root: names for users, a folder for temporary files, and hosts before DNS.
+// baseFiles are what programs expect of a root: names for users, folders for temporary files and locks, and hosts before
+// DNS.
 func (l *layerBuilder) baseFiles() error {
 	files := map[string]string{
 		"etc/passwd":        "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
@@ -144,7 +146,10 @@ func (l *layerBuilder) baseFiles() error {
 			return err
 		}
 	}
-	return l.add(tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}, nil)
+	return errors.Join(
+		l.add(tar.Header{Typeflag: tar.TypeDir, Name: "run/", Mode: 0o755}, nil),
+		l.add(tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}, nil),
+	)
 }
 
 func (l *layerBuilder) finish() (*layer, error) {

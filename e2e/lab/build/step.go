@@ -23,7 +23,7 @@ type step struct {
 	name   string
 	inputs []string // all that decides the content, apart from needs
 	needs  []*step
-	keep   bool // older versions may be in use: do not remove them
+	keep   time.Duration // how long one made from other inputs stays, because something may use it
 	make   func(ctx context.Context, dir string) error
 }
 
@@ -66,7 +66,7 @@ func (b *builder) run(ctx context.Context, s *step) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, errors.Join(b.make(ctx, s), unlock())
+	return dir, errors.Join(b.removeUnfinished(), b.make(ctx, s), unlock())
 }
 
 func (b *builder) make(ctx context.Context, s *step) error {
@@ -82,7 +82,7 @@ func (b *builder) make(ctx context.Context, s *step) error {
 	start := time.Now()
 	fmt.Fprintf(b.Out, "%s: making\n", s.name)
 	// A folder has its final name only when it is complete, so a build that was killed leaves nothing to trust.
-	temp, err := os.MkdirTemp(b.CacheDir, ".making-*")
+	temp, err := os.MkdirTemp(b.CacheDir, unfinished+"*")
 	if err != nil {
 		return err
 	}
@@ -100,25 +100,38 @@ func (b *builder) make(ctx context.Context, s *step) error {
 	return b.removeOlder(s)
 }
 
-// removeOlder deletes a step's folders with other keys, and what a killed build left behind.
+// removeOlder deletes a step's folders with other keys.
 func (b *builder) removeOlder(s *step) error {
-	if s.keep {
-		return nil
-	}
-	keyless := len(s.key()) + 1
 	entries, err := os.ReadDir(b.CacheDir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if len(name) > keyless && name[:len(name)-keyless] == s.name && name != filepath.Base(b.dir(s)) {
-			if err := os.RemoveAll(filepath.Join(b.CacheDir, name)); err != nil {
-				return err
-			}
+		i := strings.LastIndex(name, "-")
+		if i < 0 || name[:i] != s.name || name[i+1:] == s.key() {
+			continue
+		}
+		if info, err := entry.Info(); err != nil || time.Since(info.ModTime()) < s.keep {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(b.CacheDir, name)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// unfinished begins the names of folders in which a step works.
+const unfinished = ".making-"
+
+// removeUnfinished deletes what killed builds left behind. The lock is held, so nobody works there.
+func (b *builder) removeUnfinished() error {
+	left, err := filepath.Glob(filepath.Join(b.CacheDir, unfinished+"*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // lock waits until no other process makes steps. The kernel releases it if this one dies.
