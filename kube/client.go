@@ -111,6 +111,9 @@ func connect(config *rest.Config, dial DialFunc, opts Options) (*Client, error) 
 	}, nil
 }
 
+// Server is the URL of the API server, as the kubeconfig has it.
+func (c *Client) Server() string { return c.server.String() }
+
 // Close ends idle connections to the API server.
 func (c *Client) Close() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
 

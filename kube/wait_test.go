@@ -226,7 +226,13 @@ func TestWaitHealthy(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "etcd") {
 		t.Errorf("got %v", err)
 	}
+	if err := kube.Healthy(within(t), probe); err == nil || !strings.Contains(err.Error(), "etcd") {
+		t.Errorf("asked once: %v", err)
+	}
 	s.SetHealth("/readyz", "")
+	if err := kube.Healthy(within(t), probe); err != nil {
+		t.Error(err)
+	}
 	if err := kube.WaitHealthy(within(t), probe); err != nil {
 		t.Error(err)
 	}
