@@ -53,6 +53,9 @@ func ensureImage(ctx context.Context, d docker, cacheDir string, log io.Writer) 
 	if err != nil {
 		return "", err
 	}
+	if err := removeStale(cacheDir); err != nil {
+		return "", err
+	}
 	if found, err := d.lines(ctx, "images", "--quiet", tag); err != nil || len(found) > 0 {
 		return tag, err
 	}
@@ -61,16 +64,6 @@ func ensureImage(ctx context.Context, d docker, cacheDir string, log io.Writer) 
 	}
 	if err := installTools(ctx, imageTools, log); err != nil {
 		return "", err
-	}
-	// What a killed build left.
-	stale, err := filepath.Glob(filepath.Join(cacheDir, "rootfs-*"))
-	if err != nil {
-		return "", err
-	}
-	for _, dir := range stale {
-		if err := os.RemoveAll(dir); err != nil {
-			return "", err
-		}
 	}
 	root, err := os.MkdirTemp(cacheDir, "rootfs-")
 	if err != nil {
@@ -87,6 +80,20 @@ func ensureImage(ctx context.Context, d docker, cacheDir string, log io.Writer) 
 	return tag, importRoot(ctx, d, root, tag)
 }
 
+// removeStale removes what a killed build left.
+func removeStale(cacheDir string) error {
+	stale, err := filepath.Glob(filepath.Join(cacheDir, "rootfs-*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range stale {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("%w; hint: run lab up once as root", err)
+		}
+	}
+	return nil
+}
+
 // bootstrap fills root with Debian, whose signatures it checks.
 func bootstrap(ctx context.Context, root, cacheDir string, log io.Writer) error {
 	bin, err := lookPath("debootstrap")
@@ -101,7 +108,7 @@ func bootstrap(ctx context.Context, root, cacheDir string, log io.Writer) error 
 		"--variant=minbase", "--include=" + strings.Join(hostPackages, ","), "--cache-dir=" + debs,
 		"--keyring=" + debianKeyring, "--force-check-gpg", suite, root, mirror,
 	}
-	cmd := inRoot(exec.CommandContext(ctx, bin, args...))
+	cmd := contained(exec.CommandContext(ctx, bin, args...))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -160,7 +167,7 @@ func customize(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	cmd := inRoot(exec.CommandContext(ctx, "chroot", root, "/bin/sh", "/setup.sh"))
+	cmd := contained(exec.CommandContext(ctx, "chroot", root, "/bin/sh", "/setup.sh"))
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("setup.sh: %w", withOutput(err, string(out)))
@@ -187,10 +194,12 @@ func importRoot(ctx context.Context, d docker, root, tag string) error {
 	return importErr
 }
 
-// inRoot gives a command mounts of its own, which end with it however it ends, and a process group that ctx ends whole.
-func inRoot(cmd *exec.Cmd) *exec.Cmd {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+// contained gives a command processes and mounts of its own, all of which end with it, however it ends: when ctx does,
+// and when lab is killed.
+func contained(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
 	return cmd
 }
 
