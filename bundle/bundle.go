@@ -29,18 +29,15 @@ import (
 	"io"
 	"os"
 	"slices"
-	"sync"
 )
 
 // Bundle is an open bundle. Its methods may be used by many goroutines at once.
 type Bundle struct {
 	Index Index
 
-	path  string
-	blobs source
-
-	mu       sync.Mutex
-	verified map[string]*verification // by blob path
+	path     string
+	blobs    source
+	verified map[string]*verification // by blob path, each with a lock of its own
 }
 
 // Open opens the folder or tar file at path and checks its index and that every blob is there with its size. All

@@ -1,0 +1,125 @@
+package bundle_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/myadm/myadm/bundle"
+)
+
+// goodIndex is an index that ParseIndex takes, as a value that tests then spoil.
+func goodIndex() bundle.Index {
+	index := bundle.Index{APIVersion: bundle.APIVersion, KubernetesVersion: "v1.37.2", Artifacts: artifacts()}
+	for i := range index.Artifacts {
+		a := &index.Artifacts[i]
+		a.SHA256 = strings.Repeat("0123456789abcdef"[i:i+1], 64)
+		a.Path, a.Size = "blobs/sha256/"+a.SHA256, 7
+	}
+	return index
+}
+
+func encode(t testing.TB, index any) []byte {
+	t.Helper()
+	data, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestParseIndex(t *testing.T) {
+	index, err := bundle.ParseIndex(encode(t, goodIndex()))
+	if err != nil || len(index.Artifacts) != 4 || index.Artifacts[0].Mode != 0o755 {
+		t.Errorf("parsed %+v, %v", index, err)
+	}
+}
+
+func TestParseIndexRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(x *bundle.Index, kubelet, etcd *bundle.Artifact)
+		want  string
+	}{
+		"newer":              {func(x *bundle.Index, _, _ *bundle.Artifact) { x.APIVersion = "bundle.myadm.dev/v9" }, `"bundle.myadm.dev/v9"`},
+		"no version":         {func(x *bundle.Index, _, _ *bundle.Artifact) { x.KubernetesVersion = "1.37" }, `kubernetesVersion "1.37"`},
+		"nothing in it":      {func(x *bundle.Index, _, _ *bundle.Artifact) { x.Artifacts = nil }, "no artifacts"},
+		"no name":            {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Name = "" }, `artifact 0 (): name ""`},
+		"no arch":            {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Arch = "" }, `artifact 0 (kubelet): arch ""`},
+		"no os":              {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.OS = "" }, `artifact 0 (kubelet): os ""`},
+		"spaces in version":  {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Version = "v1 2" }, `version "v1 2"`},
+		"no roles":           {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Roles = nil }, "no roles"},
+		"odd role":           {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Roles = []bundle.Role{"Node"} }, `role "Node"`},
+		"unknown kind":       {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Kind = "chart" }, `kind "chart"`},
+		"negative size":      {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Size = -1 }, "size -1"},
+		"short sum":          {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.SHA256 = "abc" }, `sha256 "abc"`},
+		"absolute path":      {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Path = "/etc/passwd" }, `path "/etc/passwd"`},
+		"climbing path":      {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Path = "blobs/../../x" }, `path "blobs/../../x"`},
+		"Windows' path":      {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Path = `..\x` }, "is not a path below the bundle"},
+		"the index itself":   {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Path = "index.json" }, `path "index.json"`},
+		"relative target":    {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Target = "usr/bin/kubelet" }, `target "usr/bin/kubelet"`},
+		"climbing target":    {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Target = "/usr/../etc/x" }, `target "/usr/../etc/x"`},
+		"no mode":            {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Mode = 0 }, "mode is missing"},
+		"binary with image":  {func(_ *bundle.Index, a, e *bundle.Artifact) { a.Image = e.Image + "x" }, "a binary has no image"},
+		"image without tag":  {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Image = "registry.k8s.io/etcd" }, `image "registry.k8s.io/etcd"`},
+		"short image":        {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Image = "etcd:3" }, `image "etcd:3"`},
+		"no digest":          {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Digest = "" }, `artifact 2 (etcd): digest ""`},
+		"image with target":  {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Target = "/x" }, "an image has no target"},
+		"same name":          {func(_ *bundle.Index, a, e *bundle.Artifact) { e.Name = a.Name }, "name kubelet is already that of kubelet"},
+		"same target":        {func(x *bundle.Index, a, _ *bundle.Artifact) { x.Artifacts[1].Target = a.Target }, "is already that of kubelet"},
+		"same image":         {func(x *bundle.Index, _, e *bundle.Artifact) { x.Artifacts[3].Image = e.Image }, "is already that of etcd"},
+		"one path, two sums": {func(_ *bundle.Index, a, e *bundle.Artifact) { e.Path = a.Path }, "is also that of kubelet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			index := goodIndex()
+			c.spoil(&index, &index.Artifacts[0], &index.Artifacts[2])
+			_, err := bundle.ParseIndex(encode(t, index))
+			wantError(t, err, c.want)
+		})
+	}
+}
+
+func TestParseIndexRefusesText(t *testing.T) {
+	good := string(encode(t, goodIndex()))
+	for name, c := range map[string][2]string{
+		"no JSON":         {"Kubernetes", "index.json: invalid character"},
+		"unknown field":   {strings.Replace(good, `"size":7`, `"size":7,"compression":"zstd"`, 1), `"compression"`},
+		"more than one":   {good + good, "index.json: invalid character"},
+		"special mode":    {strings.Replace(good, `"0755"`, `"4755"`, 1), `mode "4755"`},
+		"mode no octal":   {strings.Replace(good, `"0755"`, `"rwx"`, 1), `mode "rwx"`},
+		"fraction of one": {strings.Replace(good, `"size":7`, `"size":7.5`, 1), "7.5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := bundle.ParseIndex([]byte(c[0]))
+			wantError(t, err, c[1])
+		})
+	}
+}
+
+// All findings come at once, each with its artifact.
+func TestParseIndexReportsEverything(t *testing.T) {
+	index := goodIndex()
+	index.Artifacts[0].Size, index.Artifacts[1].Arch, index.Artifacts[2].Digest = -1, "", "x"
+	_, err := bundle.ParseIndex(encode(t, index))
+	wantError(t, err, "artifact 0 (kubelet)", "artifact 1 (ctr)", "artifact 2 (etcd)")
+}
+
+// Whatever is accepted can be written and is accepted again, and none of its paths leave the bundle.
+func FuzzParseIndex(f *testing.F) {
+	f.Add(encode(f, goodIndex()))
+	f.Add([]byte(`{"apiVersion":"bundle.myadm.dev/v1alpha1","kubernetesVersion":"v1.37.2","artifacts":[{"name":"a","path":"../a","mode":"0755"}]}`))
+	f.Add([]byte(`{"apiVersion":"bundle.myadm.dev/v1alpha1","artifacts":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		index, err := bundle.ParseIndex(data)
+		if err != nil {
+			return
+		}
+		for _, a := range index.Artifacts {
+			if strings.HasPrefix(a.Path, "/") || strings.Contains("/"+a.Path+"/", "/../") || a.Size < 0 {
+				t.Errorf("accepted %+v", a)
+			}
+		}
+		if _, err := bundle.ParseIndex(encode(t, index)); err != nil {
+			t.Errorf("refused what it accepted: %v", err)
+		}
+	})
+}
