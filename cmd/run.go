@@ -18,11 +18,17 @@ type selection struct {
 }
 
 func (s *selection) register(cmd *cobra.Command) {
+	s.registerNames(cmd)
+	f := cmd.Flags()
+	f.StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
+	f.DurationVar(&s.timeout, "timeout", 4*time.Minute, "limit for the control plane to become healthy, and for a node to become Ready")
+}
+
+// registerNames adds the flags that name phases, and no others.
+func (s *selection) registerNames(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&s.only, "only", nil, "run these `phases` only")
 	f.StringSliceVar(&s.skip, "skip", nil, "leave these `phases` out")
-	f.StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
-	f.DurationVar(&s.timeout, "timeout", 4*time.Minute, "limit for the control plane to become healthy, and for a node to become Ready")
 }
 
 // runSteps runs a workflow and tells of it on Err.

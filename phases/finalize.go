@@ -48,7 +48,7 @@ func followRotation(ctx context.Context, r host.Reader) (conf []byte, follows bo
 	if !ok {
 		return nil, false, nil // the phase kubeconfigs has still to make it
 	}
-	conf, changed, err := certs.FollowRotation(data, config.KubeletClientCert)
+	conf, changed, err := certs.FollowRotation(data)
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w", config.KubeletConf, err)
 	}

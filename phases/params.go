@@ -13,7 +13,7 @@ import (
 // params are what manifests needs of the document. The images are those of a version that validation has accepted.
 func params(c *cluster.Cluster) manifests.Params {
 	images, _ := config.ImagesOf(c.Config)
-	return manifests.Params{Cluster: c.Config, Images: images}
+	return manifests.Params{Cluster: c.Config, Images: images, Endpoint: c.Config.Endpoint()}
 }
 
 // nodeOf is what manifests needs of a host.

@@ -28,16 +28,25 @@ stat -c written=%Y "$@" 2>/dev/null
 true
 `
 
-// diffUnit tells what is left to do for the unit to be enabled and running as its files say. One round trip.
-func diffUnit(ctx context.Context, r host.Reader, u unit) ([]workflow.Change, error) {
-	argv := append([]string{"sh", "-c", unitScript, "sh", u.name}, u.files...)
+// readUnit asks systemd for the state of a unit, in one round trip, and the host when the files were last written.
+func readUnit(ctx context.Context, r host.Reader, name string, files ...string) (unitState, error) {
+	argv := append([]string{"sh", "-c", unitScript, "sh", name}, files...)
 	out, err := r.Query(ctx, host.Command(argv...))
 	if err != nil {
-		return nil, fmt.Errorf("read the state of %s: %w", u.name, err)
+		return unitState{}, fmt.Errorf("read the state of %s: %w", name, err)
 	}
 	state, err := parseUnit(out)
 	if err != nil {
-		return nil, fmt.Errorf("read the state of %s: %w", u.name, err)
+		return unitState{}, fmt.Errorf("read the state of %s: %w", name, err)
+	}
+	return state, nil
+}
+
+// diffUnit tells what is left to do for the unit to be enabled and running as its files say.
+func diffUnit(ctx context.Context, r host.Reader, u unit) ([]workflow.Change, error) {
+	state, err := readUnit(ctx, r, u.name, u.files...)
+	if err != nil {
+		return nil, err
 	}
 	if why := state.todo(); why != "" {
 		return []workflow.Change{{Action: workflow.Run, Object: u.object(), Detail: why}}, nil

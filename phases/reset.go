@@ -1,0 +1,102 @@
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Reset is the list of phases that leaves hosts as they were found. client is the API of a cluster that goes on without
+// them, or nil. It takes away what is ours or kubeadm's; a runtime that the user installed stays, without its pods.
+func Reset(c *cluster.Cluster, nodes []*cluster.Node, client *kube.Client) []workflow.Step {
+	return []workflow.Step{
+		StopService(nodes, "stop-kubelet", "kubelet.service"),
+		DeleteNodes(c, nodes, client),
+		StopContainers(c, nodes),
+		Firewall(c, nodes),
+		StopRuntime(nodes),
+		Mounts(nodes),
+		Links(nodes),
+		RemoveFiles(c, nodes),
+	}
+}
+
+// StopService stops and disables a unit.
+func StopService(nodes []*cluster.Node, name, unit string) workflow.Phase {
+	return stopUnit(nodes, name, unit, func(context.Context, host.Reader) (bool, error) { return true, nil })
+}
+
+// StopRuntime stops containerd where myadm brought it.
+func StopRuntime(nodes []*cluster.Node) workflow.Phase {
+	return stopUnit(nodes, "stop-runtime", "containerd.service", ownRuntime)
+}
+
+// ownRuntime tells whether myadm brought the host's containerd.
+func ownRuntime(ctx context.Context, r host.Reader) (bool, error) {
+	unit, err := r.ReadFile(ctx, manifests.ContainerdUnitPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return manifests.Marked(unit), err
+}
+
+func stopUnit(nodes []*cluster.Node, name, unit string, ours func(context.Context, host.Reader) (bool, error)) workflow.Phase {
+	return workflow.Phase{
+		Name:  name,
+		Short: "stop and disable " + unit,
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			mine, err := ours(ctx, r)
+			if err != nil || !mine {
+				return nil, err
+			}
+			state, err := readUnit(ctx, r, unit)
+			if err != nil {
+				return nil, err
+			}
+			running := state.active != "inactive" && state.active != "failed"
+			if state.load != "loaded" || !running && state.file != "enabled" {
+				return nil, nil
+			}
+			return []workflow.Change{{Action: workflow.Run, Object: "unit " + unit, Detail: "stop and disable"}}, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			if _, err := h.Run(ctx, host.Command("systemctl", "disable", "--now", unit)); err != nil {
+				return fmt.Errorf("stop %s: %w", unit, err)
+			}
+			return nil
+		},
+	}
+}
+
+// DeleteNodes takes the hosts' nodes out of a cluster that goes on without them.
+func DeleteNodes(c *cluster.Cluster, nodes []*cluster.Node, client *kube.Client) workflow.Phase {
+	return workflow.Phase{
+		Name:  "delete-node",
+		Short: "take the node out of the cluster",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			if client == nil {
+				return nil, nil
+			}
+			ref := nodeRef(c.Node(r).Spec.Name)
+			if _, err := client.Get(ctx, ref); err != nil {
+				if kube.NotFound(err) {
+					return nil, nil
+				}
+				return nil, err
+			}
+			return []workflow.Change{{Action: workflow.Delete, Object: ref.String()}}, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			return client.DeleteNode(ctx, c.Node(h).Spec.Name)
+		},
+	}
+}

@@ -1,0 +1,157 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// leftFiles are the files and folders of a node, whoever made it one. In this order, so that what tells where the rest
+// lies goes last.
+var leftFiles = []string{
+	"/var/lib/cni",
+	"/run/flannel",
+	"/var/log/pods",
+	"/var/log/containers",
+	"/usr/libexec/kubernetes/kubelet-plugins",
+	config.KubeletDir,
+	config.KubernetesDir,
+}
+
+// runtimeLeft are those of the containerd that myadm brought.
+var runtimeLeft = []string{"/var/lib/containerd", "/run/containerd"}
+
+// markedFiles are removed when they carry myadm's mark: somebody else's have the same names.
+var markedFiles = []string{
+	config.CNIConfDir + "/10-flannel.conflist",
+	manifests.ContainerdConfigPath,
+	manifests.ModulesPath,
+	manifests.SysctlPath,
+	manifests.KubeletDropInPath,
+	manifests.KubeletUnitPath,
+	manifests.ContainerdUnitPath,
+}
+
+// emptyFolders go when nothing is left in them.
+var emptyFolders = []string{
+	config.CNIConfDir, "/etc/cni", config.CNIBinDir, "/opt/cni", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
+	"/etc/systemd/system/kubelet.service.d", "/usr/libexec/kubernetes", "/etc/containerd",
+}
+
+// RemoveFiles removes what the phases and the components have put on the host. Folders that are file systems of their
+// own are emptied.
+func RemoveFiles(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	return workflow.Phase{
+		Name:  "remove-files",
+		Short: "remove files and folders",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			paths, err := removable(ctx, c, r)
+			if err != nil {
+				return nil, err
+			}
+			var changes []workflow.Change
+			for _, p := range paths {
+				changes = append(changes, workflow.Change{Action: workflow.Delete, Object: p})
+			}
+			return changes, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			paths, err := removable(ctx, c, h)
+			if err != nil {
+				return err
+			}
+			if err := h.Remove(ctx, paths...); err != nil {
+				return err
+			}
+			if _, err := h.Run(ctx, host.Command(append([]string{"sh", "-c", tidyScript, "sh"}, emptyFolders...)...)); err != nil {
+				return fmt.Errorf("remove empty folders: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+// tidyScript removes the folders that are empty, and has systemd forget the units.
+const tidyScript = `
+for d; do rmdir "$d" 2>/dev/null; done
+systemctl daemon-reload
+systemctl reset-failed kubelet.service containerd.service 2>/dev/null
+true
+`
+
+// removable is what there is to remove on a host now, in the order in which it goes. The units come last: they name the
+// binaries, and so an interrupted reset still finds those.
+func removable(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]string, error) {
+	contents, err := readFiles(ctx, r, append(slices.Clone(markedFiles), manifests.StaticPodPath("etcd")))
+	if err != nil {
+		return nil, err
+	}
+	candidates := slices.Clone(leftFiles)
+	if manifest, ok := contents[manifests.StaticPodPath("etcd")]; ok {
+		candidates = slices.Insert(candidates, 0, etcdDataDirs(manifest)...)
+	}
+	candidates = append([]string{c.Config.Spec.Etcd.DataDir}, candidates...)
+	if manifests.Marked(contents[manifests.ContainerdUnitPath]) {
+		candidates = append(candidates, runtimeLeft...)
+	}
+	var marked []string
+	for _, path := range markedFiles {
+		if data, ok := contents[path]; ok && manifests.Marked(data) {
+			marked = append(marked, path)
+			candidates = append(candidates, manifests.MarkedBinaries(data)...)
+		}
+	}
+	return present(ctx, r, append(candidates, marked...))
+}
+
+// present leaves those of the paths that are there. A folder that is a file system of its own counts when it holds
+// anything: it is emptied, and stays.
+func present(ctx context.Context, r host.Reader, paths []string) ([]string, error) {
+	out, err := r.Query(ctx, host.Command(append([]string{"sh", "-c", presentScript, "sh"}, paths...)...))
+	if err != nil {
+		return nil, fmt.Errorf("look for what is left: %w", err)
+	}
+	var left []string
+	for line := range strings.Lines(string(out)) {
+		if p := strings.TrimSuffix(line, "\n"); p != "" && !slices.Contains(left, p) {
+			left = append(left, p)
+		}
+	}
+	return left, nil
+}
+
+const presentScript = `
+for p; do
+	[ -e "$p" ] || [ -L "$p" ] || continue
+	if mountpoint -q "$p" && [ -z "$(ls -A "$p")" ]; then continue; fi
+	echo "$p"
+done
+`
+
+// etcdDataDirs are the folders in which the etcd of a static pod keeps its data. A manifest that cannot be read names
+// none; the document's folder is removed all the same.
+func etcdDataDirs(manifest []byte) []string {
+	var pod corev1.Pod
+	if err := yaml.Unmarshal(manifest, &pod); err != nil {
+		return nil
+	}
+	var dirs []string
+	for _, v := range pod.Spec.Volumes {
+		if v.Name == "etcd-data" && v.HostPath != nil && strings.HasPrefix(v.HostPath.Path, "/") && v.HostPath.Path != "/" {
+			dirs = append(dirs, v.HostPath.Path)
+		}
+	}
+	return dirs
+}

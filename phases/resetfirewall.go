@@ -1,0 +1,119 @@
+package phases
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"regexp"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/workflow"
+)
+
+// filters are the kernel's packet filters that kube-proxy, flannel and the network plugins may have written to, by the
+// prefix of their tools.
+var filters = []string{"iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"}
+
+// Firewall removes the rules of Kubernetes from the host's packet filters and leaves all others.
+func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	return workflow.Phase{
+		Name:  "firewall",
+		Short: "remove the packet filter's rules of Kubernetes",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			image, err := proxyImage(ctx, c, r)
+			if err != nil || image == "" {
+				return nil, err // without kube-proxy there was nobody to write rules
+			}
+			var changes []workflow.Change
+			for _, filter := range filters {
+				rules, err := r.Query(ctx, inProxy(c, image, nil, filter+"-save"))
+				if err != nil {
+					return nil, fmt.Errorf("read the rules of %s: %w", filter, err)
+				}
+				if _, dropped := keepForeign(rules); dropped > 0 {
+					changes = append(changes, workflow.Change{Action: workflow.Delete, Object: filter, Detail: fmt.Sprintf("%d rules", dropped)})
+				}
+			}
+			tables, err := r.Query(ctx, inProxy(c, image, nil, "nft", "list", "tables"))
+			if err != nil {
+				return nil, fmt.Errorf("list nft tables: %w", err)
+			}
+			for _, t := range proxyTables(tables) {
+				changes = append(changes, workflow.Change{Action: workflow.Delete, Object: "nft table " + t})
+			}
+			return changes, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			image, err := proxyImage(ctx, c, h)
+			if err != nil {
+				return err
+			}
+			for _, filter := range filters {
+				if !hasObject(changes, filter) {
+					continue
+				}
+				rules, err := h.Query(ctx, inProxy(c, image, nil, filter+"-save"))
+				if err != nil {
+					return fmt.Errorf("read the rules of %s: %w", filter, err)
+				}
+				kept, _ := keepForeign(rules)
+				if _, err := h.Run(ctx, inProxy(c, image, kept, filter+"-restore")); err != nil {
+					return fmt.Errorf("write the rules of %s: %w", filter, err)
+				}
+			}
+			for _, family := range []string{"ip kube-proxy", "ip6 kube-proxy"} {
+				if !hasObject(changes, "nft table "+family) {
+					continue
+				}
+				proto, name, _ := bytes.Cut([]byte(family), []byte(" "))
+				if _, err := h.Run(ctx, inProxy(c, image, nil, "nft", "delete", "table", string(proto), string(name))); err != nil {
+					return fmt.Errorf("delete nft table %s: %w", family, err)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// inProxy runs a command of kube-proxy's image in the host's network.
+func inProxy(c *cluster.Cluster, image string, stdin []byte, argv ...string) host.Cmd {
+	args := []string{"run", "--rm", "--net-host", "--cap-add", "CAP_NET_ADMIN", "--cap-add", "CAP_NET_RAW", image, "myadm-" + rand.Text()}
+	cmd := ctr(c, append(args, argv...)...)
+	if stdin != nil {
+		cmd.Stdin = bytes.NewReader(stdin)
+	}
+	return cmd
+}
+
+// Kubernetes' chains, and rules that name one or were made by the network plugins, in the format of iptables-save.
+var (
+	ourChain = regexp.MustCompile(`^:(KUBE|CNI|FLANNEL)-`)
+	ourRule  = regexp.MustCompile(`^-A (KUBE|CNI|FLANNEL)-| -[jg] (KUBE|CNI|FLANNEL)-|--comment "?flanneld|--comment "?kubernetes`)
+)
+
+// keepForeign takes the chains and rules of Kubernetes out of what iptables-save prints, and counts them. The rest is
+// input for iptables-restore, which replaces whole tables.
+func keepForeign(rules []byte) (kept []byte, dropped int) {
+	for line := range bytes.Lines(rules) {
+		if ourChain.Match(line) || ourRule.Match(line) {
+			dropped++
+			continue
+		}
+		kept = append(kept, line...)
+	}
+	return kept, dropped
+}
+
+var proxyTable = regexp.MustCompile(`(?m)^table (ip6? kube-proxy)$`)
+
+// proxyTables finds kube-proxy's tables in what `nft list tables` prints.
+func proxyTables(out []byte) []string {
+	var tables []string
+	for _, m := range proxyTable.FindAllSubmatch(out, -1) {
+		tables = append(tables, string(m[1]))
+	}
+	return tables
+}
