@@ -155,6 +155,8 @@ func TestParseErrors(t *testing.T) {
 		{"unknown alias", head + "spec: *x\n", []string{" not YAML: unknown anchor 'x' referenced"}},
 		{"alias of itself", head + "spec: {dns: &d {replicas: 1}, kubelet: &k {featureGates: *k}}\n", []string{
 			"3:40: spec.kubelet.featureGates[featureGates]: expected true or false, found fields"}},
+		{"endless alias", head + "spec: {certificates: {validity: &a [*a]}}\n", []string{
+			"3:33: spec.certificates.validity" + strings.Repeat("[0]", 31) + ": the document is nested too deep, or its aliases unfold to too much; hint: write it without anchors and aliases"}},
 		{"too large", head + "#" + strings.Repeat("x", maxDocument), []string{" the document is larger than 1 MiB; hint: is this the right file?"}},
 	}
 	for _, tt := range tests {

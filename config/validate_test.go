@@ -98,6 +98,7 @@ hosts:
 4:54: spec.hosts[0].ssh.user: "-l x" is not a user's name
 4:68: spec.hosts[0].ssh.hostKey: is not a public key; hint: copy one line such as "ssh-ed25519 AAAA..." from the host's /etc/ssh/ssh_host_ed25519_key.pub
 4:87: spec.hosts[0].ssh.bastion: "b:0" is not a bastion; hint: write [user@]host[:port], and commas between several`},
+		{"two host keys", `hosts: [{roles: [control-plane], ssh: {hostKey: "` + hostKey + `\n` + hostKey + `"}}]`, `4:41: spec.hosts[0].ssh.hostKey: is not a public key; hint: copy one line such as "ssh-ed25519 AAAA..." from the host's /etc/ssh/ssh_host_ed25519_key.pub`},
 		{"labels", `hosts: [{roles: [control-plane], labels: {"a b": x, ok: "-x"}}]`, `
 4:44: spec.hosts[0].labels[a b]: the label's key is not valid:
 4:54: spec.hosts[0].labels[ok]: "-x" is not a label's value:`},
