@@ -3,6 +3,7 @@ package workflow
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/myadm/myadm/host"
@@ -43,8 +44,7 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 	}
 	var plan Plan
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
+	var failed [][]error // in the plan's order
 	for _, p := range collect(steps) {
 		if !r.selected(p.Name) {
 			continue
@@ -53,7 +53,8 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 		if len(hosts) == 0 {
 			hosts = []host.Host{nil}
 		}
-		entries := make([]HostPlan, len(hosts))
+		entries, errs := make([]HostPlan, len(hosts)), make([]error, len(hosts))
+		failed = append(failed, errs)
 		plan.Phases = append(plan.Phases, PhasePlan{Name: p.Name, Hosts: entries})
 		for i, h := range hosts {
 			wg.Go(func() {
@@ -62,11 +63,9 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 					reader, entries[i].Host = h, h.Name()
 				}
 				changes, err := p.Check(ctx, reader)
-				entries[i].Changes = changes
+				entries[i].Changes = append([]Change{}, changes...) // in JSON a list, also when it is empty
 				if err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					errs = append(errs, &PhaseError{Phase: p.Name, Host: entries[i].Host, Err: err})
+					errs[i] = &PhaseError{Phase: p.Name, Host: entries[i].Host, Err: err}
 				}
 			})
 		}
@@ -75,5 +74,5 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx)
 	}
-	return plan, errors.Join(errs...)
+	return plan, errors.Join(slices.Concat(failed...)...)
 }
