@@ -1,0 +1,138 @@
+package workflow_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/workflow"
+)
+
+func TestFailuresStopWhatDependsOnThem(t *testing.T) {
+	all := hosts(t, "h1", "h2", "h3")
+	tests := []struct {
+		name    string
+		steps   func(w *world) []workflow.Step
+		failed  []string
+		applied []string
+	}{
+		{"a host is left out of later phases", func(w *world) []workflow.Step {
+			return []workflow.Step{failing(w.phase("a", all...), "h2"), w.phase("b", all...), w.phase("c")}
+		}, []string{"a@h2"}, []string{"a@h1", "a@h3", "b@h1", "b@h3", "c@"}},
+
+		{"hosts fail one after the other", func(w *world) []workflow.Step {
+			return []workflow.Step{
+				failing(w.phase("a", all...), "h2"), failing(w.phase("b", all...), "h1"), w.phase("c", all...),
+			}
+		}, []string{"a@h2", "b@h1"}, []string{"a@h1", "a@h3", "b@h3", "c@h3"}},
+
+		{"a phase that fails on all hosts stops the run", func(w *world) []workflow.Step {
+			return []workflow.Step{failing(w.phase("a", all...), "h1", "h2", "h3"), w.phase("b"), w.phase("c", all...)}
+		}, []string{"a@h1", "a@h2", "a@h3"}, nil},
+
+		{"so does one whose last hosts fail", func(w *world) []workflow.Step {
+			return []workflow.Step{failing(w.phase("a", all...), "h1", "h2"), failing(w.phase("b", all...), "h3"), w.phase("c")}
+		}, []string{"a@h1", "a@h2", "b@h3"}, []string{"a@h3"}},
+
+		{"a phase without a host that is left stops the run", func(w *world) []workflow.Step {
+			return []workflow.Step{failing(w.phase("a", all...), "h1"), w.phase("b", all[0]), w.phase("c")}
+		}, []string{"a@h1"}, []string{"a@h2", "a@h3"}},
+
+		{"a phase that fails on the cluster stops the run", func(w *world) []workflow.Step {
+			return []workflow.Step{failing(w.phase("a"), ""), w.phase("b", all...)}
+		}, []string{"a@"}, nil},
+
+		{"steps that run in parallel are finished, what follows is not begun", func(w *world) []workflow.Step {
+			return []workflow.Step{
+				workflow.Parallel(
+					workflow.Sequence(failing(w.phase("a"), ""), w.phase("b")),
+					workflow.Sequence(w.phase("c"), w.phase("d", all...)),
+				),
+				w.phase("e"),
+			}
+		}, []string{"a@"}, []string{"c@", "d@h1", "d@h2", "d@h3"}},
+
+		{"every failure in parallel is kept", func(w *world) []workflow.Step {
+			return []workflow.Step{workflow.Parallel(failing(w.phase("a"), ""), failing(w.phase("b", all...), "h1", "h2", "h3"))}
+		}, []string{"a@", "b@h1", "b@h2", "b@h3"}, nil},
+
+		{"a skipped phase stops nothing", func(w *world) []workflow.Step {
+			return []workflow.Step{failing(w.phase("skipped"), ""), w.phase("b")}
+		}, nil, []string{"b@"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld()
+			runner := workflow.Runner{}
+			steps := tt.steps(w)
+			if steps[0].Phases()[0].Name == "skipped" {
+				runner.Skip = []string{"skipped"}
+			}
+			summary, err := runner.Run(t.Context(), steps...)
+			if diff := cmp.Diff(tt.failed, phaseErrors(t, err)); diff != "" {
+				t.Errorf("failed (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.applied, w.applied()); diff != "" {
+				t.Errorf("applied (-want +got):\n%s", diff)
+			}
+			if summary.Changes != len(tt.applied) {
+				t.Errorf("%d changes count as made, want %d", summary.Changes, len(tt.applied))
+			}
+		})
+	}
+}
+
+func TestCancelStopsTheRun(t *testing.T) {
+	all := hosts(t, "h1", "h2")
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("the operator said stop")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		w := newWorld()
+		waits := w.phase("a", all...)
+		waits.Parallel = 1 // the other host queues
+		waits.Apply = func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			w.note("apply a@")
+			<-ctx.Done()
+			return errBroken // what comes of being stopped is not the run's error
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := new(workflow.Runner).Run(ctx, waits, w.phase("b", all...), w.phase("c"))
+			done <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Fatalf("the run ended by itself: %v", err)
+		default:
+		}
+		cancel(cause)
+		synctest.Wait()
+		select {
+		case err := <-done:
+			if err != cause { //nolint:errorlint // nothing but the cause is wanted
+				t.Errorf("the run ends with %v, want only the cause", err)
+			}
+		default:
+			t.Fatal("the run goes on after its context has ended")
+		}
+		for _, what := range w.log {
+			if what == "apply b@h1" || what == "check c@" {
+				t.Errorf("%s was done after the context had ended", what)
+			}
+		}
+		applies := 0
+		for _, what := range w.log {
+			if what == "apply a@" {
+				applies++
+			}
+		}
+		if applies != 1 {
+			t.Errorf("a was applied %d times, want the queued host left alone", applies)
+		}
+	})
+}
