@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,6 +201,30 @@ func TestVerifiedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, b.Verified(t.Context(), a), dir, "artifact etcd (amd64)", "sha256", "hint:")
+}
+
+// Many hosts may ask for one blob at the same moment, each with a position of its own.
+func TestOpenByMany(t *testing.T) {
+	b := open(t, newTar(t))
+	a, err := b.Find("kubelet", "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hosts sync.WaitGroup
+	for range 16 {
+		hosts.Go(func() {
+			file, err := b.Open(t.Context(), a)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			data, err := io.ReadAll(file)
+			if err := errors.Join(err, file.Close()); err != nil || string(data) != contents["kubelet"] {
+				t.Errorf("read %q, %v", data, err)
+			}
+		})
+	}
+	hosts.Wait()
 }
 
 func TestVerifyReportsEverything(t *testing.T) {

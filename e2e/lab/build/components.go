@@ -19,6 +19,8 @@ type release struct {
 	pauseTag string
 }
 
+// releases are newest first. A new minor also needs its folder under e2e/components: copy the last one, put the new
+// version in go.mod (the staging modules' too), and run go mod tidy in it.
 var releases = []release{
 	// etcdctl 3.7.0 was never published as a module, hence a later patch of etcd than the tag says.
 	{"v1.37.2", "2026-10-27T12:01:04Z", "3.7.0-0", "v3.7.2", "v1.14.6", "3.10.2"},

@@ -13,6 +13,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -67,8 +69,7 @@ func (b *builder) compile(ctx context.Context, m module, source, dir string) err
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = source
 	command.Env = b.goEnv()
-	progress := &buildProgress{out: b.Out, name: m.dir, next: time.Now().Add(progressEvery)}
-	if err := run(command, progress); err != nil {
+	if err := b.watch(ctx, m.dir, command); err != nil {
 		return err
 	}
 	for _, r := range renames {
@@ -77,6 +78,20 @@ func (b *builder) compile(ctx context.Context, m module, source, dir string) err
 		}
 	}
 	return nil
+}
+
+// watch runs go build and reports its progress.
+func (b *builder) watch(ctx context.Context, name string, command *exec.Cmd) error {
+	var progress buildProgress
+	var reporter sync.WaitGroup
+	reporting, stop := context.WithCancel(ctx)
+	tick := time.NewTicker(progressEvery)
+	reporter.Go(func() { progress.report(reporting, b.Out, name, tick.C) })
+	err := run(command, &progress)
+	stop()
+	tick.Stop()
+	reporter.Wait()
+	return err
 }
 
 // goEnv leaves nothing of the caller's Go settings but where modules come from and where they are kept.
@@ -103,23 +118,31 @@ func (b *builder) programName(ctx context.Context, dir, pkg string) (string, err
 
 const progressEvery = 5 * time.Second
 
-// buildProgress counts what go build -v prints, a line per package compiled or module downloaded, and says so now and then.
+// buildProgress counts what go build -v prints, a line per package compiled or module downloaded, and reports now and
+// then: also while the linker works, which says nothing for a minute.
 type buildProgress struct {
-	out                  io.Writer
-	name                 string
-	compiled, downloaded int
-	next                 time.Time
+	compiled, downloaded atomic.Int64
 }
 
 func (p *buildProgress) line(text string) {
 	if strings.HasPrefix(text, "go: downloading") {
-		p.downloaded++
+		p.downloaded.Add(1)
 	} else {
-		p.compiled++
+		p.compiled.Add(1)
 	}
-	if now := time.Now(); now.After(p.next) {
-		p.next = now.Add(progressEvery)
-		fmt.Fprintf(p.out, "%s: %d modules downloaded, %d packages compiled\n", p.name, p.downloaded, p.compiled)
+}
+
+// report writes a line per tick until ctx ends.
+func (p *buildProgress) report(ctx context.Context, out io.Writer, name string, tick <-chan time.Time) {
+	start := time.Now()
+	for {
+		select {
+		case <-tick:
+			fmt.Fprintf(out, "%s: %d modules downloaded, %d packages compiled, %s\n",
+				name, p.downloaded.Load(), p.compiled.Load(), time.Since(start).Round(time.Second))
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
