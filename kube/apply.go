@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -124,7 +126,8 @@ func desired(obj *unstructured.Unstructured) *unstructured.Unstructured {
 // serverFields of metadata are written by the API server.
 var serverFields = []string{"creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"}
 
-// each calls do for 0 to n-1, at most inFlight at once, and joins the errors in that order.
+// each calls do for 0 to n-1, at most inFlight at once, and joins the errors in that order. Those that say the same of the
+// connection rather than of an object are told once.
 func each(n int, do func(i int) error) error {
 	errs := make([]error, n)
 	var group errgroup.Group
@@ -136,5 +139,14 @@ func each(n int, do func(i int) error) error {
 		})
 	}
 	_ = group.Wait() // the errors are in errs, all of them
-	return errors.Join(errs...)
+	told := map[string]bool{}
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+		var request *url.Error
+		if !errors.As(err, &request) {
+			return false
+		}
+		repeated := told[request.Err.Error()]
+		told[request.Err.Error()] = true
+		return repeated
+	})...)
 }

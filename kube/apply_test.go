@@ -365,6 +365,25 @@ func TestApplyKeepsAllErrors(t *testing.T) {
 	}
 }
 
+// What concerns the connection is said once, and not for every object.
+func TestApplyTellsALostConnectionOnce(t *testing.T) {
+	s := kubetest.NewServer(t)
+	c, err := kube.Connect(s.Kubeconfig(), refuse(func() {}), kube.Options{Patience: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"apply": c.Apply(t.Context(), manifests(t, coredns)[1:]),
+		"diff":  second(kube.Diff(t.Context(), c, manifests(t, coredns))),
+	} {
+		if err == nil || strings.Count(err.Error(), "connection refused") != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func second(_ []kube.Difference, err error) error { return err }
+
 func TestDelete(t *testing.T) {
 	s := kubetest.NewServer(t)
 	c := s.Client(t, kube.Options{})
