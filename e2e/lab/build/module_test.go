@@ -1,8 +1,11 @@
 package build
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +46,26 @@ func TestBuildProgressReports(t *testing.T) {
 	<-done
 	if got := out.String(); got != "kubernetes: 0 modules downloaded, 1 packages compiled, 0s\n" {
 		t.Errorf("reported %q", got)
+	}
+}
+
+// A program does not say where it was built, or two people's bundles would differ.
+func TestProgramHoldsNoPath(t *testing.T) {
+	b := testBuilder(t)
+	s, err := b.module(module{dir: "pause", programs: []string{".=pause"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(filepath.Join(mustRun(t, b, s), "pause"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := filepath.Abs(componentsDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(program, []byte(source)) {
+		t.Errorf("the program holds %s", source)
 	}
 }
 
