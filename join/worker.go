@@ -100,13 +100,13 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			n := c.Node(r)
-			infos, err := r.Stat(ctx, config.KubeletConf, config.BootstrapKubeletConf)
+			infos, err := r.Stat(ctx, config.KubeletConf, config.BootstrapKubeletConf, config.KubeletClientCert)
 			if err != nil {
 				return nil, err
 			}
 			var changes []workflow.Change
 			ready := false
-			if infos[0].Exists {
+			if infos[0].Exists && infos[2].Exists {
 				client, err := NodeClient(ctx, n)
 				if err != nil {
 					return nil, err
@@ -125,8 +125,10 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			n := c.Node(h)
-			if err := phases.WaitForFile(ctx, n, config.KubeletConf, patience); err != nil {
-				return err
+			for _, path := range []string{config.KubeletConf, config.KubeletClientCert} { // written one after the other
+				if err := phases.WaitForFile(ctx, n, path, patience); err != nil {
+					return err
+				}
 			}
 			client, err := NodeClient(ctx, n)
 			if err != nil {

@@ -3,6 +3,7 @@ package manifests
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -64,27 +65,27 @@ func Flannel(p Params) ([]*unstructured.Unstructured, error) {
 			ObjectMeta: labelled(FlannelNamespace, flannelConfig, flannelLabels()),
 			Data:       map[string]string{"cni-conf.json": string(conflist.Data), "net-conf.json": string(network)},
 		},
-		flannelDaemonSet(p.Images.Flannel))...)
+		flannelDaemonSet(p))...)
 }
 
 // flannelNet is flanneld's net-conf.json.
 func flannelNet(c *config.Cluster) map[string]any {
-	net := map[string]any{"Backend": map[string]any{"Type": "vxlan"}, "EnableIPv4": false, "EnableIPv6": false}
+	conf := map[string]any{"Backend": map[string]any{"Type": "vxlan"}, "EnableIPv4": false, "EnableIPv6": false}
 	for _, pods := range c.PodSubnets() {
 		if pods.Addr().Is6() {
-			net["IPv6Network"], net["EnableIPv6"] = pods.String(), true
+			conf["IPv6Network"], conf["EnableIPv6"] = pods.String(), true
 		} else {
-			net["Network"], net["EnableIPv4"] = pods.String(), true
+			conf["Network"], conf["EnableIPv4"] = pods.String(), true
 		}
 	}
-	return net
+	return conf
 }
 
 func flannelLabels() map[string]string {
 	return map[string]string{"app": "flannel", "k8s-app": "flannel", "tier": "node"}
 }
 
-func flannelDaemonSet(image string) *appsv1.DaemonSet {
+func flannelDaemonSet(p Params) *appsv1.DaemonSet {
 	return &appsv1.DaemonSet{
 		ObjectMeta: labelled(FlannelNamespace, FlannelDaemonSet, flannelLabels()),
 		Spec: appsv1.DaemonSetSpec{
@@ -98,7 +99,7 @@ func flannelDaemonSet(image string) *appsv1.DaemonSet {
 					// A node without a network has the taint not-ready, and only this pod takes it away.
 					Tolerations:  []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 					NodeSelector: map[string]string{corev1.LabelOSStable: "linux"},
-					Containers:   []corev1.Container{flannelContainer(image)},
+					Containers:   []corev1.Container{flannelContainer(p)},
 					Volumes: []corev1.Volume{
 						hostPathVolume("run", "/run/flannel", corev1.HostPathDirectoryOrCreate),
 						configMapVolume("config", flannelConfig),
@@ -110,10 +111,11 @@ func flannelDaemonSet(image string) *appsv1.DaemonSet {
 	}
 }
 
-func flannelContainer(image string) corev1.Container {
+func flannelContainer(p Params) corev1.Container {
+	apiHost, apiPort, _ := net.SplitHostPort(p.Endpoint)
 	return corev1.Container{
 		Name:            "kube-flannel",
-		Image:           image,
+		Image:           p.Images.Flannel,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/opt/bin/flanneld"},
 		// The node's own address says which interface leads to the other nodes, also where there is no default route.
@@ -122,6 +124,10 @@ func flannelContainer(image string) corev1.Container {
 			fieldEnv("POD_NAME", "metadata.name"),
 			fieldEnv("POD_NAMESPACE", "metadata.namespace"),
 			fieldEnv("HOST_IP", "status.hostIP"),
+			// Not the API's Service: without kube-proxy's rules, which may come later, the first packet to it is lost, and
+			// the connection with it.
+			{Name: "KUBERNETES_SERVICE_HOST", Value: apiHost},
+			{Name: "KUBERNETES_SERVICE_PORT", Value: apiPort},
 		},
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 			corev1.ResourceCPU:    resource.MustParse("100m"),

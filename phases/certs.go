@@ -112,9 +112,9 @@ func serviceIPs(c *cluster.Cluster) []netip.Addr {
 	return addrs
 }
 
-// pkiMode is the mode of a file of the PKI: whatever may hold a private key is for root alone.
+// pkiMode is the mode of a file of the PKI, as kubeadm has it: all but certificates is for root alone.
 func pkiMode(path string) fs.FileMode {
-	if strings.HasSuffix(path, ".crt") || strings.HasSuffix(path, ".pub") {
+	if strings.HasSuffix(path, ".crt") {
 		return 0o644
 	}
 	return 0o600
