@@ -1,0 +1,296 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/host/hosttest"
+)
+
+// closing is a host that counts how often it was closed.
+type closing struct {
+	*hosttest.Fake
+	mu     sync.Mutex
+	closes int
+}
+
+func (c *closing) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closes++
+	return nil
+}
+
+// lan is a network of hosts, each with the facts that it gives when it is asked.
+type lan struct {
+	t     *testing.T
+	hosts map[string]*closing // by address
+}
+
+func newLAN(t *testing.T) *lan { return &lan{t: t, hosts: map[string]*closing{}} }
+
+// add places a host; replacements change the lines of answer.
+func (l *lan) add(address, hostname string, replacements ...string) *closing {
+	f := &closing{Fake: hosttest.New(l.t, address)}
+	text := strings.NewReplacer(append([]string{
+		"hostname=cp-1", "hostname=" + hostname, "10.0.0.1", address,
+		"machine-id=0f1e2d3c4b5a69788796a5b4c3d2e1f0", "machine-id=of-" + hostname,
+	}, replacements...)...).Replace(answer)
+	f.On("sh", "-c", factsScript).Return(text)
+	l.hosts[address] = f
+	return f
+}
+
+func (l *lan) open(_ context.Context, spec config.Host) (host.Host, error) {
+	if h, ok := l.hosts[spec.Address]; ok {
+		return h, nil
+	}
+	return nil, fmt.Errorf("%s: no route to host", spec.Address)
+}
+
+func (l *lan) cluster(hosts ...config.Host) (*Cluster, error) {
+	cfg := &config.Cluster{Spec: config.Spec{Hosts: hosts}}
+	config.SetDefaults(cfg)
+	return Open(l.t.Context(), cfg, Options{Open: l.open, Now: func() time.Time { return answerTime }})
+}
+
+func TestOpenFillsInWhatTheDocumentLeavesOut(t *testing.T) {
+	l := newLAN(t)
+	l.add("10.0.0.1", "CP-1")
+	l.add("10.0.0.2", "w-1")
+	c, err := l.cluster(
+		config.Host{Address: "10.0.0.1", Roles: []config.Role{config.RoleControlPlane}},
+		config.Host{Address: "10.0.0.2", Name: "worker", AdvertiseAddress: "10.1.0.2"},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][2]string{{"cp-1", "10.0.0.1"}, {"worker", "10.1.0.2"}}
+	for i, n := range c.Nodes {
+		if got := [2]string{n.Spec.Name, n.AdvertiseAddress().String()}; got != want[i] {
+			t.Errorf("node %d is %v, want %v", i, got, want[i])
+		}
+		if diff := cmp.Diff(n.Spec, c.Config.Spec.Hosts[i]); diff != "" {
+			t.Errorf("the document says something else of node %d (-node +document):\n%s", i, diff)
+		}
+		if c.Node(n) != n || c.Node(n.Host) != n {
+			t.Errorf("node %d is not found by its reader", i)
+		}
+	}
+	if endpoint := c.Config.Endpoint(); endpoint != "10.0.0.1:6443" {
+		t.Errorf("the endpoint is %s", endpoint)
+	}
+	if n := c.Node(hosttest.New(t, "stranger")); n != nil {
+		t.Errorf("a stranger is taken for %s", n.Name())
+	}
+}
+
+func TestOwnAddress(t *testing.T) {
+	addrs := func(ss ...string) []netip.Addr {
+		var all []netip.Addr
+		for _, s := range ss {
+			all = append(all, netip.MustParseAddr(s))
+		}
+		return all
+	}
+	tests := []struct {
+		name      string
+		address   string
+		addresses []netip.Addr
+		source    string
+		want      string // empty: an error
+	}{
+		{"where SSH reaches it", "10.0.0.2", addrs("10.0.0.1", "10.0.0.2"), "10.0.0.1", "10.0.0.2"},
+		{"translated on the way", "203.0.113.7", addrs("10.0.0.1", "10.0.0.2"), "10.0.0.2", "10.0.0.2"},
+		{"reached by name", "cp-1.example", addrs("10.0.0.1", "10.0.0.2"), "10.0.0.2", "10.0.0.2"},
+		{"this machine", "", addrs("10.0.0.1", "10.0.0.2"), "10.0.0.2", "10.0.0.2"},
+		{"no default route", "", addrs("10.0.0.1", "10.0.0.2"), "", "10.0.0.1"},
+		{"IPv6", "fd00::1", addrs("10.0.0.1", "fd00::1"), "10.0.0.1", "fd00::1"},
+		{"no address", "203.0.113.7", nil, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := Node{Spec: config.Host{Name: "h1", Address: tt.address}, Facts: Facts{Addresses: tt.addresses}}
+			if tt.source != "" {
+				n.Facts.RouteSource = netip.MustParseAddr(tt.source)
+			}
+			err := n.resolve()
+			if tt.want == "" {
+				if err == nil || !strings.Contains(err.Error(), "hint: set advertiseAddress of host h1") {
+					t.Errorf("got %v, want a hint", err)
+				}
+				return
+			}
+			if err != nil || n.Spec.AdvertiseAddress != tt.want {
+				t.Errorf("got %s, %v, want %s", n.Spec.AdvertiseAddress, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestOpenGoesOnWithoutHostsThatFail(t *testing.T) {
+	l := newLAN(t)
+	good := l.add("10.0.0.1", "h1")
+	mute := &closing{Fake: hosttest.New(t, "10.0.0.2")}
+	mute.On("sh", "-c", factsScript).Fail(127, "no shell")
+	l.hosts["10.0.0.2"] = mute
+	c, err := l.cluster(
+		config.Host{Address: "10.0.0.3"}, // nobody there
+		config.Host{Address: "10.0.0.2"},
+		config.Host{Address: "10.0.0.1"},
+		config.Host{Address: "10.0.0.1", Name: "bad", AdvertiseAddress: "here"},
+	)
+	if len(c.Nodes) != 1 || c.Nodes[0].Spec.Name != "h1" {
+		t.Errorf("%d nodes, want the one that answers", len(c.Nodes))
+	}
+	if c.Config.Spec.Hosts[2].Name != "h1" {
+		t.Errorf("the document's third host is %+v", c.Config.Spec.Hosts[2])
+	}
+	for _, part := range []string{"10.0.0.3: no route to host", "10.0.0.2: read facts: ", "advertiseAddress of host bad"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v\ndoes not hold %q", err, part)
+		}
+	}
+	if mute.closes != 1 {
+		t.Errorf("the connection to a host that is left out was closed %d times", mute.closes)
+	}
+	good.closes = 0 // the host with the bad address shares it
+	if err := c.Close(); err != nil || good.closes != 1 || mute.closes != 1 {
+		t.Errorf("Close: %v, %d times, and %d times what was closed before", err, good.closes, mute.closes)
+	}
+}
+
+// All hosts are asked at the same time: each opener waits until every other was called.
+func TestOpenConnectsToAllAtOnce(t *testing.T) {
+	l := newLAN(t)
+	var all sync.WaitGroup
+	hosts := make([]config.Host, 4)
+	for i := range hosts {
+		hosts[i].Address = fmt.Sprintf("10.0.0.%d", i+1)
+		l.add(hosts[i].Address, fmt.Sprintf("h%d", i+1))
+	}
+	all.Add(len(hosts))
+	cfg := &config.Cluster{Spec: config.Spec{Hosts: hosts}}
+	c, err := Open(t.Context(), cfg, Options{Now: time.Now, Open: func(ctx context.Context, spec config.Host) (host.Host, error) {
+		all.Done()
+		all.Wait()
+		return l.open(ctx, spec)
+	}})
+	if err != nil || len(c.Nodes) != len(hosts) {
+		t.Errorf("%d nodes, %v", len(c.Nodes), err)
+	}
+	for i, n := range c.Nodes {
+		if n.Spec.Address != hosts[i].Address {
+			t.Errorf("node %d is %s, want the document's order", i, n.Spec.Address)
+		}
+	}
+}
+
+func TestOpenRefusesHostsThatAreTakenForOne(t *testing.T) {
+	tests := []struct {
+		name string
+		one  config.Host
+		two  config.Host
+		host string // the second's own name
+		id   string // the second's machine-id
+		want []string
+	}{
+		{"different", config.Host{}, config.Host{}, "h2", "2", nil},
+		{"same own name", config.Host{}, config.Host{}, "h1", "2", []string{"10.0.0.1 and 10.0.0.2 both have the node name h1; hint: set name"}},
+		{"names that differ in case", config.Host{}, config.Host{}, "H1", "2", []string{"both have the node name h1"}},
+		{"own name as another's given name", config.Host{Name: "h2"}, config.Host{}, "h2", "2", []string{"both have the node name h2"}},
+		{"same name, one renamed", config.Host{}, config.Host{Name: "other"}, "h1", "2", nil},
+		{"same address", config.Host{AdvertiseAddress: "10.0.0.9"}, config.Host{AdvertiseAddress: "10.0.0.9"}, "h2", "2",
+			[]string{"both have the address 10.0.0.9; hint: set advertiseAddress"}},
+		{"clones", config.Host{}, config.Host{}, "h2", "1", []string{"both have the machine-id 1; hint: the hosts are clones"}},
+		{"machine-ids that are not set", config.Host{}, config.Host{}, "h2", "", nil},
+		{"all of it", config.Host{AdvertiseAddress: "10.0.0.9"}, config.Host{AdvertiseAddress: "10.0.0.9"}, "h1", "1",
+			[]string{"node name h1", "address 10.0.0.9", "machine-id 1"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLAN(t)
+			first := "1"
+			if tt.id == "" {
+				first = ""
+			}
+			l.add("10.0.0.1", "h1", "of-h1", first, "0f1e2d3c4b5a69788796a5b4c3d2e1f0", first)
+			l.add("10.0.0.2", tt.host, "0f1e2d3c4b5a69788796a5b4c3d2e1f0", tt.id)
+			for address, id := range map[string]string{"10.0.0.1": first, "10.0.0.2": tt.id} {
+				name := map[string]string{"10.0.0.1": "h1", "10.0.0.2": tt.host}[address]
+				l.hosts[address].On("sh", "-c", factsScript).Return(strings.NewReplacer(
+					"hostname=cp-1", "hostname="+name, "10.0.0.1", address, answerFacts.MachineID, id).Replace(answer))
+			}
+			tt.one.Address, tt.two.Address = "10.0.0.1", "10.0.0.2"
+			_, err := l.cluster(tt.one, tt.two)
+			if len(tt.want) == 0 && err != nil {
+				t.Errorf("unexpected: %v", err)
+			}
+			if err != nil {
+				if lines := strings.Split(err.Error(), "\n"); len(lines) != len(tt.want) {
+					t.Errorf("%q, want %d errors", lines, len(tt.want))
+				}
+			}
+			for _, part := range tt.want {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("%v\ndoes not hold %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+func TestRoles(t *testing.T) {
+	node := func(name string, roles ...config.Role) *Node {
+		return &Node{Host: hosttest.New(t, name), Spec: config.Host{Name: name, Roles: roles}}
+	}
+	c := &Cluster{Nodes: []*Node{
+		node("w1", config.RoleWorker), node("cp", config.RoleControlPlane),
+		node("both", config.RoleControlPlane, config.RoleWorker), node("w2", config.RoleWorker),
+	}}
+	names := func(nodes []*Node) []string {
+		var all []string
+		for _, h := range Hosts(nodes) {
+			all = append(all, h.Name())
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name string
+		got  []*Node
+		want []string
+	}{
+		{"control planes", c.ControlPlanes(), []string{"cp", "both"}},
+		{"workers", c.WithRole(config.RoleWorker), []string{"w1", "both", "w2"}},
+		{"joiners", c.Joiners(), []string{"w1", "w2"}},
+	} {
+		if diff := cmp.Diff(tt.want, names(tt.got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+func TestCloseGathersErrors(t *testing.T) {
+	broken := errors.New("broken pipe")
+	c := &Cluster{Nodes: []*Node{{Host: failingClose{hosttest.New(t, "h1"), broken}}, {Host: hosttest.New(t, "h2")}}}
+	if err := c.Close(); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type failingClose struct {
+	*hosttest.Fake
+	err error
+}
+
+func (f failingClose) Close() error { return f.err }
