@@ -1,6 +1,8 @@
 package host
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"path"
@@ -59,4 +61,21 @@ func CheckRemove(names ...string) error {
 		}
 	}
 	return CheckPaths(names...)
+}
+
+// CheckBlob refuses blobs that no Host uploads.
+func CheckBlob(b Blob) error {
+	if sum, err := hex.DecodeString(b.SHA256); err != nil || len(sum) != sha256.Size || strings.ToLower(b.SHA256) != b.SHA256 {
+		return fmt.Errorf("upload %s: %q is no SHA-256 in lower-case hex", b.Path, b.SHA256)
+	}
+	if b.Size < 0 || b.Open == nil {
+		return fmt.Errorf("upload %s: there is nothing to open", b.Path)
+	}
+	return CheckFiles(File{Path: b.Path, Mode: b.Mode})
+}
+
+// PartPath is where a blob is until all of it is on the host: a hidden file beside its place. The name has a part of the
+// sum, so that only the same content goes on with what an earlier upload left.
+func PartPath(b Blob) string {
+	return path.Join(path.Dir(b.Path), "."+path.Base(b.Path)+".myadm-"+b.SHA256[:8]+".part")
 }

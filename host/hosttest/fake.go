@@ -183,7 +183,7 @@ func (f *Fake) startUpload(ctx context.Context, blob host.Blob) (*bytes.Buffer, 
 	if err != nil {
 		return nil, err
 	}
-	if err := f.strict(host.CheckFiles(host.File{Path: blob.Path, Mode: blob.Mode})); err != nil {
+	if err := f.strict(host.CheckBlob(blob)); err != nil {
 		return nil, err
 	}
 	if f.files.info(blob.Path, true).SHA256 == blob.SHA256 {

@@ -1,0 +1,136 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/host/ssh/quote"
+)
+
+const (
+	pidMark = "myadm-pid " // begins the line of error output that tells the process id
+
+	// preamble makes the surroundings of every command the same, whatever the login and sudo left of them. A shell
+	// over SSH has no root's PATH, and sudo's secure_path often lacks /usr/local.
+	preamble = `umask 022; cd /; LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH; echo ` +
+		pidMark + `$$ >&2; exec "$@"`
+
+	// maxLine is Linux's limit for one argument (MAX_ARG_STRLEN); sshd hands the whole line to the shell as one.
+	maxLine = 128<<10 - 1
+)
+
+// line is what the login shell is given to run an argv by a script, as root.
+func (h *Host) line(script string, argv ...string) string {
+	return "exec " + quote.Argv(slices.Concat(h.become, []string{"/bin/sh", "-c", script, "sh"}, argv)...)
+}
+
+// Query runs a command that changes nothing.
+func (h *Host) Query(ctx context.Context, cmd host.Cmd) ([]byte, error) { return h.Run(ctx, cmd) }
+
+// Run runs a command as root. At most seven run at once; more wait for their turn.
+func (h *Host) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
+	if len(cmd.Argv) == 0 || cmd.Argv[0] == "" {
+		return nil, errors.New("command without a name")
+	}
+	if slices.ContainsFunc(cmd.Argv, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+		return nil, fmt.Errorf("%s: an argument holds a NUL byte", cmd.Argv[0])
+	}
+	line := h.line(preamble, cmd.Argv...)
+	if len(line) > maxLine {
+		return nil, fmt.Errorf("%s: the command line has %d bytes, more than %d; hint: use standard input", cmd.Argv[0], len(line), maxLine)
+	}
+	p, err := h.start(ctx, line, cmd.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	err = p.wait(ctx)
+	var exit *host.ExitError
+	switch {
+	case err == nil:
+		return p.stdout.Bytes(), nil
+	case errors.As(err, &exit):
+		exit.Argv = cmd.Argv
+		return p.stdout.Bytes(), exit
+	default: // the buffer may still be written to
+		return nil, fmt.Errorf("%s: %w", cmd.Argv[0], err)
+	}
+}
+
+// start starts a command line. A host that is short of sessions (MaxSessions) makes it wait for another command to end.
+func (h *Host) start(ctx context.Context, line string, stdin io.Reader) (*process, error) {
+	select {
+	case h.commands <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-h.gone:
+		return nil, h.lost()
+	}
+	p, err := h.open(ctx, line, stdin)
+	if err != nil {
+		<-h.commands
+		return nil, h.blame(ctx, err)
+	}
+	return p, nil
+}
+
+func (h *Host) open(ctx context.Context, line string, stdin io.Reader) (*process, error) {
+	s, err := h.sessionInTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		h: h, session: s, stdout: new(bytes.Buffer), stderr: &errorOutput{pids: make(chan int, 1)},
+		stdin: &input{r: stdin, failed: make(chan struct{})}, done: make(chan error, 1),
+	}
+	s.Stdout, s.Stderr = p.stdout, p.stderr
+	pipe, err := s.StdinPipe()
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	// Not even the start is waited for here: when ctx ends while it is under way, wait sees to it that it ends.
+	go func() {
+		err := s.Start(line)
+		if err == nil {
+			go p.feed(pipe)
+			err = s.Wait()
+		}
+		s.Close()
+		<-h.commands
+		p.done <- err
+	}()
+	return p, nil
+}
+
+// sessionInTurn opens a session. The host may allow fewer than we count on, and counts one that has just ended for a
+// moment longer than we do.
+func (h *Host) sessionInTurn(ctx context.Context) (*ssh.Session, error) {
+	const patience = 30 * time.Second
+	deadline := time.Now().Add(patience)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second/2) {
+		s, err := h.session(ctx)
+		var refused *ssh.OpenChannelError
+		if !errors.As(err, &refused) {
+			return s, err
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%s: no further session: %w; hint: raise MaxSessions in the host's sshd_config", h.name, err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-h.gone:
+			return nil, h.lost()
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/myadm/myadm/host"
+)
+
+// maxCommands is how many commands run at once on a host. sshd allows ten sessions on a connection (MaxSessions): two
+// more are for the warden and for SFTP, and one stays free for a session that sshd has not quite let go.
+const maxCommands = 7
+
+// Host is a machine at the other end of an SSH connection.
+type Host struct {
+	name, user string
+	link       *link
+	log        *slog.Logger
+	become     []string // the argv before every command: sudo, or nothing
+	password   []byte   // what sudo wants to read first; nil: nothing
+	server     string   // the path of sftp-server; empty: the subsystem
+	timeout    time.Duration
+
+	warden   *warden
+	commands chan struct{} // holds a token for each running command
+
+	sftpTurn chan struct{} // holds a token while somebody looks at sftp or opens it
+	sftp     *sftp.Client
+
+	gone      chan struct{} // closed when the connection is
+	goneOnce  sync.Once
+	goneCause error // why; set before gone is closed
+}
+
+var _ host.Host = (*Host)(nil)
+
+func newHost(r *route, l *link, log *slog.Logger) *Host {
+	h := &Host{
+		name: r.name, user: r.user, link: l, log: log, timeout: r.timeout,
+		commands: make(chan struct{}, maxCommands), gone: make(chan struct{}),
+		sftpTurn: make(chan struct{}, 1),
+	}
+	go func() { h.lose(h.link.client.Wait()) }()
+	return h
+}
+
+// Name is the target's name.
+func (h *Host) Name() string { return h.name }
+
+// Close ends the connection. What still runs on the host is ended by the warden there.
+func (h *Host) Close() error {
+	h.lose(net.ErrClosed)
+	return nil
+}
+
+// lose ends the connection for a reason. The first reason counts.
+func (h *Host) lose(cause error) {
+	h.goneOnce.Do(func() {
+		if cause == nil {
+			cause = errors.New("closed by the host")
+		}
+		h.goneCause = cause
+		close(h.gone)
+		h.link.close()
+	})
+}
+
+// lost is the error of a call that the end of the connection ended.
+func (h *Host) lost() error {
+	if errors.Is(h.goneCause, net.ErrClosed) {
+		return fmt.Errorf("%s: %w", h.name, h.goneCause)
+	}
+	return fmt.Errorf("%s: %w: %w", h.name, ErrConnectionLost, h.goneCause)
+}
+
+// blame says why a call failed: because ctx ended, because the connection did, or for err itself.
+func (h *Host) blame(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-h.gone:
+		return h.lost()
+	default:
+		return err
+	}
+}
+
+// await runs a call of a library that knows no context, and leaves it behind when ctx or the connection ends.
+func await[T any](ctx context.Context, h *Host, call func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := call()
+		done <- result{value, err}
+	}()
+	var zero T
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return zero, h.blame(ctx, r.err)
+		}
+		return r.value, nil
+	case <-ctx.Done():
+		return zero, context.Cause(ctx)
+	case <-h.gone:
+		return zero, h.lost()
+	}
+}
+
+// keepAlive asks the host for a sign of life. One that gives none for three intervals is lost: a host that was switched
+// off never closes a connection.
+func (h *Host) keepAlive(interval time.Duration) {
+	if interval <= 0 {
+		return
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-h.gone:
+			return
+		}
+		answer := make(chan error, 1)
+		go func() {
+			_, _, err := h.link.client.SendRequest("keepalive@openssh.com", true, nil)
+			answer <- err
+		}()
+		select {
+		case err := <-answer:
+			if err != nil {
+				h.lose(err)
+			}
+		case <-time.After(3 * interval):
+			h.lose(fmt.Errorf("no sign of life for %s", 3*interval))
+		case <-h.gone:
+		}
+	}
+}
+
+// session opens a session on the connection. One that comes too late is closed: it would count against MaxSessions.
+func (h *Host) session(ctx context.Context) (*ssh.Session, error) {
+	type result struct {
+		session *ssh.Session
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		s, err := h.link.client.NewSession()
+		done <- result{s, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, h.blame(ctx, r.err)
+		}
+		return r.session, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				r.session.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	case <-h.gone:
+		return nil, h.lost()
+	}
+}

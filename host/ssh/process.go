@@ -1,0 +1,205 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/myadm/myadm/host"
+)
+
+// process is a command on the host.
+type process struct {
+	h       *Host
+	session *ssh.Session
+	stdout  *bytes.Buffer
+	stderr  *errorOutput
+	stdin   *input
+	done    chan error // how it ended
+}
+
+// endWait is how long a command has between TERM and KILL, and to be gone after that.
+const endWait = 2 * time.Second
+
+// feed writes sudo's password and then the command's input. An input that fails is no end of input: the command would
+// take what came so far for all of it. So then the pipe stays open, and wait ends the command.
+func (p *process) feed(pipe io.WriteCloser) {
+	if _, err := pipe.Write(p.h.password); err != nil {
+		return // the command has ended
+	}
+	if p.stdin.r != nil {
+		if _, err := io.Copy(pipe, p.stdin); err != nil {
+			return
+		}
+	}
+	pipe.Close() //nolint:errcheck // the command has ended
+}
+
+// wait waits for the command to end, and ends it when ctx does or when its input fails.
+func (p *process) wait(ctx context.Context) error {
+	var pid int
+	pids := p.stderr.pids
+	for {
+		select {
+		case pid = <-pids:
+			p.h.warden.tell("+", pid)
+			pids = nil
+		case err := <-p.done:
+			if pid != 0 {
+				p.h.warden.tell("-", pid)
+			}
+			return p.outcome(ctx, err)
+		case <-p.stdin.failed:
+			p.end(pid)
+			return fmt.Errorf("standard input: %w", p.stdin.err)
+		case <-ctx.Done():
+			p.end(pid)
+			return context.Cause(ctx)
+		case <-p.h.gone:
+			return p.h.lost()
+		}
+	}
+}
+
+// end has the warden end the command, and waits until it is gone.
+func (p *process) end(pid int) {
+	defer p.session.Close()
+	for _, order := range []string{"TERM", "KILL"} {
+		timeout := time.After(endWait)
+		if pid != 0 {
+			p.h.warden.tell(order, pid)
+		}
+		for waiting := true; waiting; {
+			select {
+			case pid = <-p.stderr.pids: // it had only just started
+				p.h.warden.tell("+", pid)
+				p.h.warden.tell(order, pid)
+			case <-p.done:
+				if pid != 0 {
+					p.h.warden.tell("-", pid)
+				}
+				return
+			case <-p.h.gone:
+				return
+			case <-timeout:
+				waiting = false
+			}
+		}
+	}
+}
+
+// outcome turns the end of a session into the error of Run.
+func (p *process) outcome(ctx context.Context, err error) error {
+	var exit *ssh.ExitError
+	var missing *ssh.ExitMissingError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit) && !p.stderr.started():
+		if len(p.h.become) > 0 {
+			return &SudoError{Host: p.h.name, User: p.h.user, Reason: SudoFailed, Said: string(bytes.TrimSpace(p.stderr.tail()))}
+		}
+		return fmt.Errorf("%s: the login shell ran nothing: %s", p.h.name, bytes.TrimSpace(p.stderr.tail()))
+	case errors.As(err, &exit):
+		code := exit.ExitStatus()
+		if n, ok := signals[exit.Signal()]; ok {
+			code = 128 + n
+		}
+		return &host.ExitError{Code: code, Stderr: p.stderr.tail()}
+	case errors.As(err, &missing):
+		// The connection may be what ended it, and not have told yet.
+		select {
+		case <-p.h.gone:
+		case <-time.After(time.Second):
+			return fmt.Errorf("%s: the session ended without an exit status", p.h.name)
+		}
+	}
+	return p.h.blame(ctx, err)
+}
+
+// signals are the numbers of those that SSH names (RFC 4254, section 6.10), on Linux.
+var signals = map[string]int{
+	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13,
+	"ALRM": 14, "TERM": 15,
+}
+
+// input is a command's standard input. It remembers how reading failed, which io.Copy does not tell from a pipe that
+// the command closed.
+type input struct {
+	r      io.Reader
+	err    error         // set before failed is closed
+	failed chan struct{} // closed when reading failed
+}
+
+func (in *input) Read(b []byte) (int, error) {
+	n, err := in.r.Read(b)
+	if err != nil && err != io.EOF {
+		in.err = err
+		close(in.failed) // io.Copy does not read again
+	}
+	return n, err
+}
+
+// maxTail is how much of a command's error output is kept.
+const maxTail = 4 << 10
+
+// errorOutput keeps the last part of a command's error output. What comes before the line with the process id is noise
+// of the login shell or of sudo, unless that line never comes: then it is the reason.
+type errorOutput struct {
+	pids chan int // gets the process id
+
+	mu   sync.Mutex
+	ran  bool
+	kept []byte
+}
+
+func (e *errorOutput) Write(b []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.kept = append(e.kept, b...)
+	if !e.ran {
+		e.look()
+	}
+	if n := len(e.kept) - maxTail; n > 0 {
+		e.kept = append(e.kept[:0], e.kept[n:]...)
+	}
+	return len(b), nil
+}
+
+// look finds the line with the process id.
+func (e *errorOutput) look() {
+	rest := e.kept
+	for {
+		line, after, whole := bytes.Cut(rest, []byte("\n"))
+		if !whole {
+			return
+		}
+		if number, ok := bytes.CutPrefix(line, []byte(pidMark)); ok {
+			if pid, err := strconv.Atoi(string(number)); err == nil {
+				e.ran, e.kept = true, after
+				e.pids <- pid
+				return
+			}
+		}
+		rest = after
+	}
+}
+
+func (e *errorOutput) started() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ran
+}
+
+func (e *errorOutput) tail() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return bytes.Clone(e.kept)
+}
