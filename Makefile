@@ -1,0 +1,71 @@
+# The contributor's surface; `make help` lists it. A machine needs Go, gcc (for the race detector), make and git; the hosts
+# of demo, e2e and bench are Docker containers, and Docker itself is installed by bin/lab when it runs as root on Debian
+# or Ubuntu.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10s
+
+LDFLAGS  := -s -w -X github.com/myadm/myadm/cmd.Version=$(VERSION)
+# Modules of their own with Go code of ours; ./... does not reach them.
+MODULES  := e2e/components/cni e2e/components/flannel
+
+.PHONY: build
+build: ## bin/myadm and bin/lab, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/myadm ./cmd/myadm
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/lab ./e2e/lab/cmd/lab
+
+.PHONY: unit
+unit: ## vet, and all tests that need no host, with the race detector
+	$(GO) vet -tags e2e ./...
+	CGO_ENABLED=1 $(GO) test -race ./...
+	@set -e; for module in $(MODULES); do echo "$(GO) test -C $$module ./..."; $(GO) test -C $$module ./...; done
+
+.PHONY: lint
+lint: bin/golangci-lint ## the rules of .golangci.yml, the layers among them
+	bin/golangci-lint run
+
+# From the Go module proxy, at the version in tools/go.mod; a minute, once.
+bin/golangci-lint: tools/go.mod tools/go.sum
+	$(GO) build -C tools -trimpath -ldflags '-s -w' -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: e2e
+e2e: build ## the built binary against real hosts, up to an hour; takes the whole machine
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 60m -v ./e2e/...
+
+.PHONY: test
+test: ## unit, lint and e2e, as CI does; stops at the first that fails and tells what ran
+	@report=; for part in unit lint e2e; do \
+		began=$$(date +%s); \
+		if $(MAKE) --no-print-directory $$part; then result=passed; else result=FAILED; fi; \
+		report="$$report$$(printf '\n  %-5s %s, %d s' $$part $$result $$(($$(date +%s) - began)))"; \
+		[ $$result = passed ] || break; \
+	done; \
+	echo "make test:$$report"; [ $$result = passed ]
+
+.PHONY: demo
+demo: build ## a cluster of three hosts on this machine
+	e2e/demo.sh
+
+.PHONY: bench
+bench: build ## the times of myadm and of kubeadm on the same hosts
+	$(GO) run ./e2e/bench
+
+.PHONY: fuzz
+fuzz: ## every fuzz test for FUZZTIME (10s)
+	@set -e; grep -ro --include='*_test.go' --exclude-dir=components '^func Fuzz[A-Za-z0-9_]*' . | sort | \
+	sed 's|/[^/]*:func | |' | while read -r dir name; do \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$dir; \
+	done
+
+.PHONY: clean
+clean: ## remove the demo's hosts and bin/; what lab has cached stays
+	@if [ -x bin/lab ] && [ -d .lab/demo ]; then bin/lab down --dir .lab/demo; fi
+	rm -rf bin .lab/demo
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# From this source tree to a running cluster of three hosts on this machine; `make demo` builds the binaries and runs it.
+# It does nothing that a user could not type. Every step can be repeated, so the script can be, too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+dir=.lab/demo
+document=$dir/cluster.yaml
+kubeconfig=$dir/admin.conf
+kubectl=$dir/kubectl
+
+step() { printf '\n==> %s\n' "$*"; }
+run() { printf '$ %s\n' "$*"; "$@"; }
+
+step 'Kubernetes, built from its Go modules into a bundle: some minutes the first time, then cached'
+echo '$ bin/lab bundle'
+bundle=$(bin/lab bundle)
+echo "$bundle"
+
+step 'Three hosts with systemd and sshd and nothing of Kubernetes'
+run bin/lab up --hosts 3 --dir "$dir"
+
+step 'The control plane'
+run bin/myadm init -f "$document" --bundle "$bundle" --kubeconfig-out "$kubeconfig"
+
+step 'The other two hosts, both at once'
+run bin/myadm join -f "$document" --bundle "$bundle"
+
+step 'The cluster, by the kubectl of the bundle'
+# index.json has a line per field, and an artifact's path follows its name.
+blob=$(awk -F'"' '$2 == "name" { found = $4 == "kubectl" } found && $2 == "path" { print $4; exit }' "$bundle/index.json")
+install -m 755 "$bundle/$blob" "$kubectl"
+run "$kubectl" --kubeconfig "$kubeconfig" -n kube-system rollout status deployment/coredns --timeout 2m
+run "$kubectl" --kubeconfig "$kubeconfig" get nodes -o wide
+
+cat <<EOF
+
+The cluster is up, after $SECONDS s. Its kubeconfig is $kubeconfig. What next?
+
+  $kubectl --kubeconfig $kubeconfig get pods -A
+  ssh -F $dir/ssh_config h1                                      # log in to a host
+  bin/myadm init -f $document --bundle $bundle
+                                                                     # run it again: nothing changes
+  bin/myadm reset h3 -f $document                   # take a worker out of the cluster
+  bin/lab down --dir $dir                                      # remove the hosts
+EOF
