@@ -267,8 +267,10 @@ func TestDiscoverFirstAnswers(t *testing.T) {
 		{"a web page", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "no Kubernetes API"},
 		{"another status", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, "418"},
 		{"without end", func(w http.ResponseWriter, _ *http.Request) {
-			for range 2 << 10 {
-				_, _ = w.Write(make([]byte, 1<<10))
+			for {
+				if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+					return // the client has had enough
+				}
 			}
 		}, "more than 1048576 bytes"},
 		{"a ConfigMap of somebody else", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"data": {}}`) }, "no key kubeconfig"},

@@ -70,7 +70,7 @@ func TestRequestsAreBoundedAndWatchesAreNot(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	// A watch lives on far beyond the bound: what it waits for comes later.
-	later := time.AfterFunc(250*time.Millisecond, func() { s.Put(t, configMap("default", "late", "key", "value")) })
+	later := time.AfterFunc(700*time.Millisecond, func() { s.Put(t, configMap("default", "late", "key", "value")) })
 	defer later.Stop()
 	if err := c.WaitConfigMap(t.Context(), "default", "late", "key"); err != nil {
 		t.Error(err)
