@@ -7,22 +7,19 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/host/internal/command"
 	"github.com/myadm/myadm/host/ssh/quote"
 )
 
 const (
 	pidMark = "myadm-pid " // begins the line of error output that tells the process id
 
-	// preamble makes the surroundings of every command the same, whatever the login and sudo left of them. A shell
-	// over SSH has no root's PATH, and sudo's secure_path often lacks /usr/local.
-	preamble = `umask 022; cd /; LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH; echo ` +
-		pidMark + `$$ >&2; exec "$@"`
+	preamble = command.Surroundings + "echo " + pidMark + `$$ >&2; exec "$@"`
 
 	// maxLine is Linux's limit for one argument (MAX_ARG_STRLEN); sshd hands the whole line to the shell as one.
 	maxLine = 128<<10 - 1
@@ -38,11 +35,8 @@ func (h *Host) Query(ctx context.Context, cmd host.Cmd) ([]byte, error) { return
 
 // Run runs a command as root. At most seven run at once; more wait for their turn.
 func (h *Host) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
-	if len(cmd.Argv) == 0 || cmd.Argv[0] == "" {
-		return nil, errors.New("command without a name")
-	}
-	if slices.ContainsFunc(cmd.Argv, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
-		return nil, fmt.Errorf("%s: an argument holds a NUL byte", cmd.Argv[0])
+	if err := command.Check(cmd); err != nil {
+		return nil, err
 	}
 	line := h.line(preamble, cmd.Argv...)
 	if len(line) > maxLine {
@@ -89,7 +83,7 @@ func (h *Host) open(ctx context.Context, line string, stdin io.Reader) (*process
 	}
 	p := &process{
 		h: h, session: s, stdout: new(bytes.Buffer), stderr: &errorOutput{pids: make(chan int, 1)},
-		stdin: &input{r: stdin, failed: make(chan struct{})}, done: make(chan error, 1),
+		stdin: command.NewInput(stdin), done: make(chan error, 1),
 	}
 	s.Stdout, s.Stderr = p.stdout, p.stderr
 	pipe, err := s.StdinPipe()

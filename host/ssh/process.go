@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/host/internal/command"
 )
 
 // process is a command on the host.
@@ -21,25 +22,18 @@ type process struct {
 	session *ssh.Session
 	stdout  *bytes.Buffer
 	stderr  *errorOutput
-	stdin   *input
+	stdin   *command.Input
 	done    chan error // how it ended
 }
 
 // endWait is how long a command has between TERM and KILL, and to be gone after that.
 const endWait = 2 * time.Second
 
-// feed writes sudo's password and then the command's input. An input that fails is no end of input: the command would
-// take what came so far for all of it. So then the pipe stays open, and wait ends the command.
+// feed writes sudo's password and then the command's input.
 func (p *process) feed(pipe io.WriteCloser) {
-	if _, err := pipe.Write(p.h.password); err != nil {
-		return // the command has ended
+	if _, err := pipe.Write(p.h.password); err == nil { // or the command has ended
+		p.stdin.Feed(pipe)
 	}
-	if p.stdin.r != nil {
-		if _, err := io.Copy(pipe, p.stdin); err != nil {
-			return
-		}
-	}
-	pipe.Close() //nolint:errcheck // the command has ended
 }
 
 // wait waits for the command to end, and ends it when ctx does or when its input fails.
@@ -56,9 +50,9 @@ func (p *process) wait(ctx context.Context) error {
 				p.h.warden.tell("-", pid)
 			}
 			return p.outcome(ctx, err)
-		case <-p.stdin.failed:
+		case <-p.stdin.Failed():
 			p.end(pid)
-			return fmt.Errorf("standard input: %w", p.stdin.err)
+			return p.stdin.Err()
 		case <-ctx.Done():
 			p.end(pid)
 			return context.Cause(ctx)
@@ -130,26 +124,6 @@ var signals = map[string]int{
 	"ALRM": 14, "TERM": 15,
 }
 
-// input is a command's standard input. It remembers how reading failed, which io.Copy does not tell from a pipe that
-// the command closed.
-type input struct {
-	r      io.Reader
-	err    error         // set before failed is closed
-	failed chan struct{} // closed when reading failed
-}
-
-func (in *input) Read(b []byte) (int, error) {
-	n, err := in.r.Read(b)
-	if err != nil && err != io.EOF {
-		in.err = err
-		close(in.failed) // io.Copy does not read again
-	}
-	return n, err
-}
-
-// maxTail is how much of a command's error output is kept.
-const maxTail = 4 << 10
-
 // errorOutput keeps the last part of a command's error output. What comes before the line with the process id is noise
 // of the login shell or of sudo, unless that line never comes: then it is the reason.
 type errorOutput struct {
@@ -167,9 +141,7 @@ func (e *errorOutput) Write(b []byte) (int, error) {
 	if !e.ran {
 		e.look()
 	}
-	if n := len(e.kept) - maxTail; n > 0 {
-		e.kept = append(e.kept[:0], e.kept[n:]...)
-	}
+	e.kept = command.Tail(e.kept)
 	return len(b), nil
 }
 
