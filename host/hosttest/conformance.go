@@ -18,11 +18,13 @@ import (
 	"github.com/myadm/myadm/host"
 )
 
-// Conformance proves that a Host keeps the promises of package host: ConformFiles, ConformCommands and ConformDial. The
-// host shares this machine's files, processes and network. open gives a Host, and root a new empty folder on it.
+// Conformance proves that a Host keeps the promises of package host: ConformFiles, ConformCommands, ConformMounts and
+// ConformDial. The host shares this machine's files, processes and network. open gives a Host, and root a new empty folder
+// on it.
 func Conformance(t *testing.T, open func(t *testing.T) host.Host, root func(t *testing.T) string) {
 	ConformFiles(t, open, root)
 	ConformCommands(t, open, root)
+	ConformMounts(t, open, root)
 	ConformDial(t, open, root)
 }
 

@@ -26,7 +26,7 @@ for p; do
   real=$(cd -P -- "$p" && pwd -P) || { failed; continue; }
   self=; below=
   while read -r _ _ _ _ m _; do
-    case $m in *%*) ;; *[!a-zA-Z0-9/._:,@+-]*) m=$(printf "$m") ;; esac
+    case $m in *[!a-zA-Z0-9/._:,@+-]*) m=$(printf "$(printf %s "$m" | sed s/%/%%/g)") ;; esac
     case $m in "$real") self=1 ;; "$real"/*) below=$m; break ;; esac
   done </proc/self/mountinfo
   if [ -n "$below" ]; then echo "` + mountedMark + `$p $below"; status=90
