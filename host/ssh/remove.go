@@ -29,7 +29,7 @@ for p; do
     case $m in *[!a-zA-Z0-9/._:,@+-]*) m=$(printf "$(printf %s "$m" | sed s/%/%%/g)") ;; esac
     case $m in "$real") self=1 ;; "$real"/*) below=$m; break ;; esac
   done </proc/self/mountinfo
-  if [ -n "$below" ]; then echo "` + mountedMark + `$p $below"; status=90
+  if [ -n "$below" ]; then printf %s "` + mountedMark + `$p $below"; echo; status=90
   elif [ -n "$self" ]; then find "$p" -xdev -mindepth 1 -maxdepth 1 -exec rm -rf -- {} + || failed
   else rm -rf -- "$p" || failed; fi
 done
