@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,14 +40,15 @@ type lan struct {
 
 func newLAN(t *testing.T) *lan { return &lan{t: t, hosts: map[string]*closing{}} }
 
-// add places a host; replacements change the lines of answer.
-func (l *lan) add(address, hostname string, replacements ...string) *closing {
+// add places a host with a machine-id of its own.
+func (l *lan) add(address, hostname string) *closing {
+	return l.addClone(address, hostname, "of-"+hostname)
+}
+
+func (l *lan) addClone(address, hostname, machineID string) *closing {
 	f := &closing{Fake: hosttest.New(l.t, address)}
-	text := strings.NewReplacer(append([]string{
-		"hostname=cp-1", "hostname=" + hostname, "10.0.0.1", address,
-		"machine-id=0f1e2d3c4b5a69788796a5b4c3d2e1f0", "machine-id=of-" + hostname,
-	}, replacements...)...).Replace(answer)
-	f.On("sh", "-c", factsScript).Return(text)
+	f.On("sh", "-c", factsScript).Return(strings.NewReplacer(
+		"hostname=cp-1", "hostname="+hostname, "10.0.0.1", address, answerFacts.MachineID, machineID).Replace(answer))
 	l.hosts[address] = f
 	return f
 }
@@ -173,27 +175,37 @@ func TestOpenGoesOnWithoutHostsThatFail(t *testing.T) {
 // All hosts are asked at the same time: each opener waits until every other was called.
 func TestOpenConnectsToAllAtOnce(t *testing.T) {
 	l := newLAN(t)
-	var all sync.WaitGroup
 	hosts := make([]config.Host, 4)
 	for i := range hosts {
 		hosts[i].Address = fmt.Sprintf("10.0.0.%d", i+1)
 		l.add(hosts[i].Address, fmt.Sprintf("h%d", i+1))
 	}
-	all.Add(len(hosts))
-	cfg := &config.Cluster{Spec: config.Spec{Hosts: hosts}}
-	c, err := Open(t.Context(), cfg, Options{Now: time.Now, Open: func(ctx context.Context, spec config.Host) (host.Host, error) {
-		all.Done()
-		all.Wait()
-		return l.open(ctx, spec)
-	}})
-	if err != nil || len(c.Nodes) != len(hosts) {
-		t.Errorf("%d nodes, %v", len(c.Nodes), err)
-	}
-	for i, n := range c.Nodes {
-		if n.Spec.Address != hosts[i].Address {
-			t.Errorf("node %d is %s, want the document's order", i, n.Spec.Address)
+	synctest.Test(t, func(t *testing.T) { // in which a wait without end fails at once
+		called := make(chan struct{}, len(hosts))
+		all := make(chan struct{})
+		go func() {
+			for range hosts {
+				<-called
+			}
+			close(all)
+		}()
+		c, err := Open(t.Context(), &config.Cluster{Spec: config.Spec{Hosts: hosts}}, Options{
+			Now: time.Now,
+			Open: func(ctx context.Context, spec config.Host) (host.Host, error) {
+				called <- struct{}{}
+				<-all
+				return l.open(ctx, spec)
+			},
+		})
+		if err != nil || len(c.Nodes) != len(hosts) {
+			t.Fatalf("%d nodes, %v", len(c.Nodes), err)
 		}
-	}
+		for i, n := range c.Nodes {
+			if n.Spec.Address != hosts[i].Address {
+				t.Errorf("node %d is %s, want the document's order", i, n.Spec.Address)
+			}
+		}
+	})
 }
 
 func TestOpenRefusesHostsThatAreTakenForOne(t *testing.T) {
@@ -224,13 +236,8 @@ func TestOpenRefusesHostsThatAreTakenForOne(t *testing.T) {
 			if tt.id == "" {
 				first = ""
 			}
-			l.add("10.0.0.1", "h1", "of-h1", first, "0f1e2d3c4b5a69788796a5b4c3d2e1f0", first)
-			l.add("10.0.0.2", tt.host, "0f1e2d3c4b5a69788796a5b4c3d2e1f0", tt.id)
-			for address, id := range map[string]string{"10.0.0.1": first, "10.0.0.2": tt.id} {
-				name := map[string]string{"10.0.0.1": "h1", "10.0.0.2": tt.host}[address]
-				l.hosts[address].On("sh", "-c", factsScript).Return(strings.NewReplacer(
-					"hostname=cp-1", "hostname="+name, "10.0.0.1", address, answerFacts.MachineID, id).Replace(answer))
-			}
+			l.addClone("10.0.0.1", "h1", first)
+			l.addClone("10.0.0.2", tt.host, tt.id)
 			tt.one.Address, tt.two.Address = "10.0.0.1", "10.0.0.2"
 			_, err := l.cluster(tt.one, tt.two)
 			if len(tt.want) == 0 && err != nil {

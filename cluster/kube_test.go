@@ -56,8 +56,8 @@ func TestKubeGoesThroughTheControlPlane(t *testing.T) {
 		dialled++
 		return new(net.Dialer).DialContext(ctx, network, address)
 	})
-	worker := &Node{Host: hosttest.New(t, "w-1"), Spec: config.Host{Roles: []config.Role{config.RoleWorker}}}
-	worker.Host.(*hosttest.Fake).Put(conf(config.AdminConf, []byte("a worker is not asked")))
+	worker, _ := controlPlane(t, "w-1", conf(config.AdminConf, server.Kubeconfig()))
+	worker.Spec.Roles = []config.Role{config.RoleWorker} // and so it is not asked
 	c := &Cluster{Nodes: []*Node{worker, blank, n}}
 	client, err := c.Kube(t.Context())
 	if err != nil {
