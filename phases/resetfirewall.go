@@ -29,7 +29,7 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			}
 			var changes []workflow.Change
 			for _, filter := range filters {
-				rules, err := r.Query(ctx, inProxy(c, image, nil, filter+"-save"))
+				rules, err := r.Query(ctx, inProxy(c, image, filter+"-save"))
 				if err != nil {
 					return nil, fmt.Errorf("read the rules of %s: %w", filter, err)
 				}
@@ -37,7 +37,7 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 					changes = append(changes, workflow.Change{Action: workflow.Delete, Object: filter, Detail: fmt.Sprintf("%d rules", dropped)})
 				}
 			}
-			tables, err := r.Query(ctx, inProxy(c, image, nil, "nft", "list", "tables"))
+			tables, err := r.Query(ctx, inProxy(c, image, "nft", "list", "tables"))
 			if err != nil {
 				return nil, fmt.Errorf("list nft tables: %w", err)
 			}
@@ -55,13 +55,21 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 				if !hasObject(changes, filter) {
 					continue
 				}
-				rules, err := h.Query(ctx, inProxy(c, image, nil, filter+"-save"))
+				rules, err := h.Query(ctx, inProxy(c, image, filter+"-save"))
 				if err != nil {
 					return fmt.Errorf("read the rules of %s: %w", filter, err)
 				}
 				kept, _ := keepForeign(rules)
-				if _, err := h.Run(ctx, inProxy(c, image, kept, filter+"-restore")); err != nil {
+				// By a file: ctr does not pass on the end of its standard input.
+				file := host.File{Path: keptRules, Mode: 0o600, Data: kept}
+				if err := h.WriteFiles(ctx, file); err != nil {
+					return err
+				}
+				if _, err := h.Run(ctx, inProxy(c, image, filter+"-restore", keptRules)); err != nil {
 					return fmt.Errorf("write the rules of %s: %w", filter, err)
+				}
+				if err := h.Remove(ctx, keptRules); err != nil {
+					return err
 				}
 			}
 			for _, family := range []string{"ip kube-proxy", "ip6 kube-proxy"} {
@@ -69,7 +77,7 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 					continue
 				}
 				proto, name, _ := bytes.Cut([]byte(family), []byte(" "))
-				if _, err := h.Run(ctx, inProxy(c, image, nil, "nft", "delete", "table", string(proto), string(name))); err != nil {
+				if _, err := h.Run(ctx, inProxy(c, image, "nft", "delete", "table", string(proto), string(name))); err != nil {
 					return fmt.Errorf("delete nft table %s: %w", family, err)
 				}
 			}
@@ -78,14 +86,14 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	}
 }
 
+// keptRules holds, for a moment, the rules that stay, on the host and in the container that puts them back.
+const keptRules = "/run/myadm-kept-rules"
+
 // inProxy runs a command of kube-proxy's image in the host's network.
-func inProxy(c *cluster.Cluster, image string, stdin []byte, argv ...string) host.Cmd {
-	args := []string{"run", "--rm", "--net-host", "--cap-add", "CAP_NET_ADMIN", "--cap-add", "CAP_NET_RAW", image, "myadm-" + rand.Text()}
-	cmd := ctr(c, append(args, argv...)...)
-	if stdin != nil {
-		cmd.Stdin = bytes.NewReader(stdin)
-	}
-	return cmd
+func inProxy(c *cluster.Cluster, image string, argv ...string) host.Cmd {
+	args := []string{"run", "--rm", "--net-host", "--cap-add", "CAP_NET_ADMIN", "--cap-add", "CAP_NET_RAW",
+		"--mount", "type=bind,src=/run,dst=/run,options=rbind:rw", image, "myadm-" + rand.Text()}
+	return ctr(c, append(args, argv...)...)
 }
 
 // Kubernetes' chains, and rules that name one or were made by the network plugins, in the format of iptables-save.
