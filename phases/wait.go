@@ -138,11 +138,14 @@ func notReady(n *cluster.Node) []workflow.Change {
 	return []workflow.Change{{Action: workflow.Run, Object: "Node " + n.Spec.Name, Detail: "wait until it is Ready"}}
 }
 
+// waitScript ends when the file $1 has content.
+const waitScript = `until [ -s "$1" ]; do sleep 0.1; done`
+
 // WaitForFile waits on the host itself, in one command, until the kubelet has written a file.
 func WaitForFile(ctx context.Context, r host.Reader, path string, patience time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := r.Query(waiting, host.Command("sh", "-c", `until [ -s "$1" ]; do sleep 0.1; done`, "sh", path))
+	_, err := r.Query(waiting, host.Command("sh", "-c", waitScript, "sh", path))
 	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
 		return fmt.Errorf("the kubelet has not written %s after %s%s", path, patience, LastWords(ctx, r, "kubelet"))
 	}
