@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,7 +136,7 @@ func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster
 		return nil, err
 	}
 	config.SetDefaults(cfg)
-	if err := config.Validate(cfg); err != nil {
+	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
 		return nil, err
 	}
 	var hosts []config.Host

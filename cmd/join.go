@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,9 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 	}
 	defer c.Close()
 
+	if unreached != nil && flags.token == "" && len(c.ControlPlanes()) == 0 {
+		return unreached // of the control plane, among others: there is nobody to ask for a token
+	}
 	nodes := c.Joiners()
 	if len(nodes) == 0 {
 		if unreached != nil {
@@ -161,7 +165,7 @@ func (f *joinFlags) workers(ctx context.Context, streams Streams) (c *cluster.Cl
 		}
 	}
 	config.SetDefaults(cfg)
-	if err := config.ValidateJoin(cfg); err != nil {
+	if err := cmp.Or(config.ValidateJoin(cfg), config.ValidateFiles(cfg)); err != nil {
 		return nil, nil, err
 	}
 	c, unreached = f.open(ctx, cfg, b, streams)

@@ -14,12 +14,25 @@ import (
 
 // newReporter tells a run as it goes: a live view on a terminal, plain lines elsewhere. close ends the view.
 func newReporter(w io.Writer, verbose bool) (report workflow.Reporter, close func()) {
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	if fits(w) {
 		live := newLiveView(w, verbose)
 		return live.report, live.close
 	}
 	lines := &lineView{w: w, verbose: verbose, told: map[string]time.Time{}}
 	return lines.report, func() {}
+}
+
+// minRows is the height below which a terminal cannot show init's phases.
+const minRows = 24
+
+// fits tells whether w is a terminal that can show the live view.
+func fits(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, rows, err := term.GetSize(int(f.Fd()))
+	return err == nil && rows >= minRows
 }
 
 // lineView prints a line for every phase on every host, and one every few seconds for what takes long.

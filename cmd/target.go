@@ -78,6 +78,7 @@ func (t *target) load(role config.Role) (*config.Cluster, error) {
 				return nil, usageError{err}
 			}
 			h.Roles = []config.Role{role}
+			cfg.GivenBy("--host", fmt.Sprintf("spec.hosts[%d]", len(cfg.Spec.Hosts)))
 			cfg.Spec.Hosts = append(cfg.Spec.Hosts, h)
 		}
 	}
@@ -85,26 +86,22 @@ func (t *target) load(role config.Role) (*config.Cluster, error) {
 		cfg.Spec.Hosts = []config.Host{{Roles: []config.Role{role}}} // without an address: this machine
 	}
 	for i := range cfg.Spec.Hosts {
-		t.overrideSSH(&cfg.Spec.Hosts[i].SSH)
+		at := fmt.Sprintf("spec.hosts[%d].ssh.", i)
+		ssh := &cfg.Spec.Hosts[i].SSH
+		override(cfg, &ssh.KeyFile, t.sshKey, "--ssh-key", at+"keyFile")
+		override(cfg, &ssh.Bastion, t.bastion, "--bastion", at+"bastion")
+		override(cfg, &ssh.SudoPasswordFile, t.sudoPasswordFile, "--sudo-password-file", at+"sudoPasswordFile")
 	}
-	if t.bundle != "" {
-		cfg.Spec.Artifacts.Bundle = t.bundle
-	}
-	if t.version != "" {
-		cfg.Spec.KubernetesVersion = t.version
-	}
+	override(cfg, &cfg.Spec.Artifacts.Bundle, t.bundle, "--bundle", "spec.artifacts.bundle")
+	override(cfg, &cfg.Spec.KubernetesVersion, t.version, "--kubernetes-version", "spec.kubernetesVersion")
 	return cfg, nil
 }
 
-func (t *target) overrideSSH(s *config.SSH) {
-	if t.sshKey != "" {
-		s.KeyFile = t.sshKey
-	}
-	if t.bastion != "" {
-		s.Bastion = t.bastion
-	}
-	if t.sudoPasswordFile != "" {
-		s.SudoPasswordFile = t.sudoPasswordFile
+// override puts a flag over a field of the document, and has errors name the flag instead of a line.
+func override(cfg *config.Cluster, field *string, value, flag, path string) {
+	if value != "" {
+		*field = value
+		cfg.GivenBy(flag, path)
 	}
 }
 
