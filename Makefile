@@ -11,6 +11,8 @@ FUZZTIME ?= 10s
 LDFLAGS  := -s -w -X github.com/myadm/myadm/cmd.Version=$(VERSION)
 # Modules of their own with Go code of ours; ./... does not reach them.
 MODULES  := e2e/components/cni e2e/components/flannel
+# What the end-to-end tests run besides our binaries, COMMAND:PACKAGE. What the hosts take is for bin/lab to see to.
+TOOLS    := ssh:openssh-client openssl:openssl
 
 .PHONY: build
 build: ## bin/myadm and bin/lab, static
@@ -34,6 +36,8 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 
 .PHONY: e2e
 e2e: build ## the built binary against real hosts, up to an hour; takes the whole machine
+	@missing=$$(for tool in $(TOOLS); do command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done); [ -z "$$missing" ] || \
+		{ apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; }
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 60m -v ./e2e/...
 
 .PHONY: test

@@ -35,12 +35,18 @@ run "$kubectl" --kubeconfig "$kubeconfig" get nodes -o wide
 
 cat <<EOF
 
-The cluster is up, after $SECONDS s. Its kubeconfig is $kubeconfig. What next?
+The cluster is up, after $SECONDS s. Its kubeconfig is $kubeconfig.
 
+Look around:
   $kubectl --kubeconfig $kubeconfig get pods -A
-  ssh -F $dir/ssh_config h1                                      # log in to a host
-  bin/myadm init -f $document --bundle $bundle
-                                                                     # run it again: nothing changes
-  bin/myadm reset h3 -f $document                   # take a worker out of the cluster
-  bin/lab down --dir $dir                                      # remove the hosts
+  ssh -F $dir/ssh_config h1
+
+Run it again, and nothing changes:
+  bin/myadm join -f $document --bundle $bundle
+
+Take a worker out of the cluster:
+  bin/myadm reset h3 -f $document
+
+Remove the hosts:
+  bin/lab down --dir $dir
 EOF
