@@ -19,17 +19,20 @@ type InitOptions struct {
 	TokenTTL        time.Duration // of the token for the join command
 }
 
-// Init is the list of phases that makes a control plane of n and a cluster of the control plane. The images travel
-// while the PKI and the static pods are made; once the API answers, nothing there waits for anything else.
+// Init is the list of phases that makes a control plane of n and a cluster of the control plane. What the kubelet needs
+// is brought at the same time: the runtime with its images, the binaries, and the PKI with the static pods. And as soon
+// as the API answers, nothing there waits for anything else, not even for the API server to call itself ready.
 func Init(c *cluster.Cluster, n *cluster.Node, opts InitOptions) []workflow.Step {
 	nodes := []*cluster.Node{n}
 	return []workflow.Step{
 		Preflight(c, nodes, PreflightOptions{Ignore: opts.IgnorePreflight}),
-		Kernel(c, nodes),
-		Runtime(c, nodes),
 		workflow.Parallel(
+			Kernel(c, nodes),
+			workflow.Sequence(
+				Runtime(c, nodes),
+				Images(c, nodes),
+			),
 			Binaries(c, nodes),
-			Images(c, nodes),
 			workflow.Sequence(
 				Certs(c, n),
 				Kubeconfigs(c, n),
@@ -40,8 +43,9 @@ func Init(c *cluster.Cluster, n *cluster.Node, opts InitOptions) []workflow.Step
 			),
 		),
 		Kubelet(c, nodes, func() ([]byte, error) { return manifests.KubeletConfig(params(c)) }),
-		WaitControlPlane(c, n, opts.Patience),
+		WaitAPI(c, n, opts.Patience),
 		workflow.Parallel(
+			WaitControlPlane(c, n, opts.Patience),
 			UploadConfig(c),
 			BootstrapToken(c, n, opts.TokenTTL),
 			Addons(c),

@@ -16,6 +16,9 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
+// pollEvery lies between two attempts at what cannot be watched: a server that does not answer yet.
+const pollEvery = 100 * time.Millisecond
+
 // lastWordsTimeout bounds the look at logs after something else has taken too long.
 const lastWordsTimeout = 5 * time.Second
 
@@ -39,6 +42,57 @@ var components = []component{
 // manager's are self-signed, nothing but health is asked, and the way leads over the host's own connection.
 func (p component) probe(c *cluster.Cluster, n *cluster.Node) kube.Probe {
 	return kube.Probe{URL: p.url(c, n), TLS: &tls.Config{InsecureSkipVerify: true}, Dial: n.Dial}
+}
+
+// WaitAPI waits until the API server answers its administrator. It may not call itself ready yet; what is written to it
+// from then on is kept, or tried again.
+func WaitAPI(c *cluster.Cluster, n *cluster.Node, patience time.Duration) workflow.Phase {
+	answers := func(ctx context.Context) error {
+		client, err := c.Kube(ctx)
+		if err != nil {
+			return err
+		}
+		return client.Health(ctx, "/version")
+	}
+	return workflow.Phase{
+		Name:  "wait-api",
+		Short: "wait until the API server answers",
+		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Check: func(ctx context.Context, _ host.Reader) ([]workflow.Change, error) {
+			if answers(ctx) == nil {
+				return nil, nil
+			}
+			return []workflow.Change{{Action: workflow.Run, Object: "kube-apiserver", Detail: "wait until it answers"}}, ctx.Err()
+		},
+		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
+			waiting, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			if err := poll(waiting, answers); err != nil {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				return fmt.Errorf("the API server does not answer after %s: %w%s", patience, err, LastWords(ctx, n, "kube-apiserver"))
+			}
+			return nil
+		},
+	}
+}
+
+// poll tries until try gives no error, and returns its last one when ctx ends.
+func poll(ctx context.Context, try func(ctx context.Context) error) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 // WaitControlPlane waits until every component of the control plane is healthy by its own word.

@@ -1,0 +1,150 @@
+package phases
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/workflow"
+)
+
+const testVersion = "v1.37.2"
+
+// testNow is the operator's clock.
+var testNow = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
+
+// testCluster is a cluster of fresh machines, the first one its control plane, and a bundle for it.
+func testCluster(t testing.TB, names ...string) (*cluster.Cluster, []*machine) {
+	t.Helper()
+	cfg := &config.Cluster{}
+	cfg.Spec.KubernetesVersion = testVersion
+	c := &cluster.Cluster{Config: cfg, Now: func() time.Time { return testNow }, Version: "test"}
+	var machines []*machine
+	for i, name := range names {
+		m := newMachine(t, name)
+		machines = append(machines, m)
+		spec := config.Host{Name: name, Address: fmt.Sprintf("10.0.0.%d", i+1), AdvertiseAddress: fmt.Sprintf("10.0.0.%d", i+1)}
+		if i == 0 {
+			spec.Roles = []config.Role{config.RoleControlPlane}
+		}
+		cfg.Spec.Hosts = append(cfg.Spec.Hosts, spec)
+		c.Nodes = append(c.Nodes, &cluster.Node{Host: m, Spec: spec, Facts: cluster.Facts{
+			Hostname: name, MachineID: "id-of-" + name, Arch: "amd64", Kernel: "6.1.0", OSID: "debian", Systemd: true, CgroupV2: true,
+			CPUs: 4, MemoryKiB: 8 << 20, Addresses: []netip.Addr{netip.MustParseAddr(spec.AdvertiseAddress)}, ResolvConf: "/etc/resolv.conf",
+		}})
+	}
+	config.SetDefaults(cfg)
+	for i, n := range c.Nodes {
+		n.Spec = cfg.Spec.Hosts[i]
+	}
+	c.Bundle = testBundle(t, "kubelet 1")
+	answerKernel(c, machines)
+	return c, machines
+}
+
+func answerKernel(c *cluster.Cluster, machines []*machine) {
+	for _, m := range machines {
+		m.kernel.answer(m.Fake, params(c))
+	}
+}
+
+// testBundle is a bundle of tiny artifacts; kubelet is the content of that binary. The blob of an image is what the
+// machine's `ctr images import` reads.
+func testBundle(t testing.TB, kubelet string) *bundle.Bundle {
+	t.Helper()
+	dir := t.TempDir()
+	w, err := bundle.Create(dir, testVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(a bundle.Artifact, content string) {
+		a.Version, a.OS, a.Arch = testVersion, "linux", "amd64"
+		if err := w.Add(a, strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	binary := func(role bundle.Role, target string) bundle.Artifact {
+		name := target[strings.LastIndex(target, "/")+1:]
+		return bundle.Artifact{Name: name, Kind: bundle.KindBinary, Roles: []bundle.Role{role}, Target: target, Mode: 0o755}
+	}
+	image := func(role bundle.Role, ref string) {
+		sum := sha256.Sum256([]byte(ref))
+		digest := "sha256:" + hex.EncodeToString(sum[:])
+		name, _, _ := strings.Cut(ref[strings.LastIndex(ref, "/")+1:], ":")
+		add(bundle.Artifact{Name: "image-" + name, Kind: bundle.KindImage, Roles: []bundle.Role{role}, Image: ref, Digest: digest}, ref+" "+digest+"\n")
+	}
+	add(binary(bundle.RoleNode, "/usr/local/bin/kubelet"), kubelet)
+	add(binary(bundle.RoleNode, "/usr/local/bin/kubectl"), "kubectl")
+	add(binary(bundle.RoleRuntime, "/usr/local/bin/containerd"), "containerd")
+	add(binary(bundle.RoleRuntime, "/usr/local/bin/runc"), "runc")
+	add(binary(bundle.RoleCNI, "/opt/cni/bin/bridge"), "bridge")
+	add(binary(bundle.RoleFlannel, "/opt/cni/bin/flannel"), "flannel")
+	add(binary(bundle.RoleTest, "/usr/local/bin/never-sent"), "test")
+	cfg := &config.Cluster{Spec: config.Spec{KubernetesVersion: testVersion}}
+	config.SetDefaults(cfg)
+	images, err := config.ImagesOf(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{images.Etcd, images.APIServer, images.ControllerManager, images.Scheduler} {
+		image(bundle.RoleControlPlane, ref)
+	}
+	for _, ref := range []string{images.Pause, images.Proxy, images.CoreDNS} {
+		image(bundle.RoleNode, ref)
+	}
+	image(bundle.RoleFlannel, images.Flannel)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// run runs steps and fails the test if they do.
+func run(t testing.TB, steps ...workflow.Step) workflow.Summary {
+	t.Helper()
+	summary, err := new(workflow.Runner).Run(context.Background(), steps...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return summary
+}
+
+// check is what a phase would change on a node, as "ACTION OBJECT".
+func check(t testing.TB, p workflow.Phase, n *cluster.Node) []string {
+	t.Helper()
+	changes, err := p.Check(context.Background(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, c := range changes {
+		texts = append(texts, string(c.Action)+" "+c.Object)
+	}
+	return texts
+}
+
+// settled fails the test if running a phase again does anything.
+func settled(t testing.TB, p workflow.Phase, n *cluster.Node) {
+	t.Helper()
+	m := n.Host.(*machine)
+	m.ResetRecord()
+	if summary := run(t, p); summary.Changes != 0 {
+		t.Errorf("running it again makes %d changes", summary.Changes)
+	}
+	if w, r, x := m.Writes(), m.Removed(), m.Runs(); len(w)+len(r)+len(x) > 0 {
+		t.Errorf("running it again writes %q, removes %q, runs %q", w, r, x)
+	}
+}
