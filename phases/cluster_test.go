@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,5 +147,15 @@ func settled(t testing.TB, p workflow.Phase, n *cluster.Node) {
 	}
 	if w, r, x := m.Writes(), m.Removed(), m.Runs(); len(w)+len(r)+len(x) > 0 {
 		t.Errorf("running it again writes %q, removes %q, runs %q", w, r, x)
+	}
+}
+
+// serial lets one event after the other through, as they come from several goroutines.
+func serial(report workflow.Reporter) workflow.Reporter {
+	var mu sync.Mutex
+	return func(e workflow.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		report(e)
 	}
 }

@@ -30,11 +30,14 @@ func Images(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			}
 			have := map[string]string{}
 			out, err := r.Query(ctx, ctr(c, "images", "ls"))
-			if _, ran := host.ExitCode(err); err != nil && !ran {
-				return nil, fmt.Errorf("list images: %w", err)
-			} else if err == nil { // else there is no containerd yet, and so no image
+			switch {
+			case err == nil:
 				have = parseImages(out)
-			}
+			case !ran(err):
+				return nil, fmt.Errorf("list images: %w", err)
+			case c.Config.Spec.Runtime.Type == config.RuntimeExisting:
+				return nil, nil // it is no containerd
+			} // else there is no containerd yet, and so no image
 			var changes []workflow.Change
 			for _, a := range images {
 				switch digest, ok := have[a.Image]; {

@@ -97,6 +97,15 @@ func (c *containerd) install(m *machine) {
 	ctr(false, c.runInProxy, "run", "--rm", "--net-host")
 }
 
+// locked is one of containerd's commands, for a rule of a test's own.
+func (c *containerd) locked(do func(host.Cmd) ([]byte, error)) func(*hosttest.Fake, host.Cmd) ([]byte, error) {
+	return func(_ *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return do(cmd)
+	}
+}
+
 func lines(list []string) []byte {
 	var b strings.Builder
 	for _, l := range list {
