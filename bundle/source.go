@@ -105,7 +105,7 @@ func readTar(r io.ReadSeeker) (map[string]section, error) {
 	reader := tar.NewReader(r)
 	for {
 		header, err := reader.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {

@@ -35,8 +35,8 @@ func FuzzFiles(f *testing.F) {
 				t.Fatalf("Check after Issue: %v", rest)
 			}
 		}
-		certs.Expirations(have, now)
-		certs.PublicKeyPins(data)
-		certs.FollowRotation(data)
+		_, _ = certs.Expirations(have, now)
+		_, _ = certs.PublicKeyPins(data)
+		_, _, _ = certs.FollowRotation(data)
 	})
 }

@@ -122,7 +122,7 @@ func (f *joinFlags) options(endpoint string) (join.Options, error) {
 	opts.Token = token
 	switch {
 	case endpoint == "":
-		return opts, usageError{errors.New("a token needs the API's address; hint: myadm join HOST:6443 --token ...")}
+		return opts, usageError{errors.New("a token needs the API's address; hint: myadm join HOST:6443 --token T")}
 	case len(f.hashes) == 0 && !f.skipPin:
 		return opts, usageError{errors.New("there is no pin of the cluster's CA; hint: --discovery-token-ca-cert-hash sha256:..., as myadm token create --print-join-command prints it")}
 	}

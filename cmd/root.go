@@ -109,9 +109,8 @@ func applyEnvironment(flags *pflag.FlagSet) error {
 	return err
 }
 
-// exactArgs, noArgs and maxArgs are cobra's, as errors of usage.
-func exactArgs(n int) cobra.PositionalArgs { return asUsage(cobra.ExactArgs(n)) }
-func maxArgs(n int) cobra.PositionalArgs   { return asUsage(cobra.MaximumNArgs(n)) }
+// noArgs and maxArgs are cobra's, as errors of usage.
+func maxArgs(n int) cobra.PositionalArgs { return asUsage(cobra.MaximumNArgs(n)) }
 func noArgs(cmd *cobra.Command, args []string) error {
 	return asUsage(cobra.NoArgs)(cmd, args)
 }

@@ -25,7 +25,7 @@ func Workers(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, opts Options
 			phases.Binaries(c, nodes),
 			phases.Images(c, nodes),
 		),
-		TLSBootstrap(c, nodes, j),
+		TLSBootstrap(nodes, j),
 		phases.Kubelet(c, nodes, func() ([]byte, error) { return j.kubelet, nil }),
 		NodeReady(c, nodes, opts.Patience),
 	}
@@ -37,7 +37,7 @@ func Workers(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, opts Options
 
 // TLSBootstrap gives a host the cluster's CA and, until its kubelet has a certificate of its own, the token to ask for
 // one with.
-func TLSBootstrap(c *cluster.Cluster, nodes []*cluster.Node, j *Joining) workflow.Phase {
+func TLSBootstrap(nodes []*cluster.Node, j *Joining) workflow.Phase {
 	ca := host.File{Path: config.PKIDir + "/ca.crt", Mode: 0o644, Data: j.CA}
 	return workflow.Phase{
 		Name:  "tls-bootstrap",
@@ -58,7 +58,7 @@ func TLSBootstrap(c *cluster.Cluster, nodes []*cluster.Node, j *Joining) workflo
 			}
 			return changes, err
 		},
-		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			files := []host.File{ca}
 			todo, err := mustBootstrap(ctx, h, j)
 			if err != nil {

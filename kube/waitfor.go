@@ -58,13 +58,13 @@ func NodeReady(node *corev1.Node) (ready bool, why string) {
 func (c *Client) WaitConfigMap(ctx context.Context, namespace, name, key string) error {
 	sel := Selector{APIVersion: "v1", Kind: "ConfigMap", Namespace: namespace, Name: name}
 	return Until(ctx, c, sel, func(maps []*corev1.ConfigMap) []string {
-		for _, m := range maps {
-			if _, ok := m.Data[key]; ok {
-				return nil
-			}
+		if len(maps) == 0 {
+			return []string{fmt.Sprintf("ConfigMap %s/%s is not there", namespace, name)}
+		}
+		if _, ok := maps[0].Data[key]; !ok {
 			return []string{fmt.Sprintf("ConfigMap %s/%s has no %s", namespace, name, key)}
 		}
-		return []string{fmt.Sprintf("ConfigMap %s/%s is not there", namespace, name)}
+		return nil
 	})
 }
 

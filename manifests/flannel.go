@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
+// Flannel's names in the cluster and on the hosts.
 const (
 	FlannelNamespace    = "kube-flannel"
 	FlannelDaemonSet    = "kube-flannel-ds"

@@ -103,7 +103,7 @@ func startEngine(ctx context.Context, cacheDir string, log io.Writer) (docker, e
 		select {
 		case <-tick.C:
 		case err := <-ended:
-			return docker{}, fmt.Errorf("dockerd ended (%v); hint: see %s", err, path)
+			return docker{}, fmt.Errorf("dockerd ended: %w; hint: see %s", err, path)
 		case <-ctx.Done():
 			return docker{}, fmt.Errorf("dockerd does not answer: %w; hint: see %s", ctx.Err(), path)
 		}

@@ -84,7 +84,7 @@ func (l *Lab) Copy(ctx context.Context, host, source, target string) error {
 // packTree writes source, a file or folder, as a tar archive in which it is called target.
 func packTree(out io.Writer, source, target string) error {
 	archive := tar.NewWriter(out)
-	err := filepath.WalkDir(source, func(local string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(source, func(local string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

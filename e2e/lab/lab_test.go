@@ -308,7 +308,7 @@ func unpack(t *testing.T, source, target string) []string {
 	archive := tar.NewReader(reader)
 	for {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return list
 		}
 		if err != nil {

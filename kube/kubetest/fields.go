@@ -78,7 +78,7 @@ func same(a, b *unstructured.Unstructured) bool {
 // sameVersion converts nothing: objects here exist in the one version they were sent in.
 type sameVersion struct{}
 
-func (sameVersion) Convert(in, out, context any) error {
+func (sameVersion) Convert(in, out, _ any) error {
 	return fmt.Errorf("convert %T to %T", in, out)
 }
 

@@ -140,7 +140,7 @@ func contents(t *testing.T, im v1.Image) (files []string, layers int) {
 		}
 		for r := tar.NewReader(bytes.NewReader(data)); ; {
 			h, err := r.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -169,7 +169,7 @@ func untar(t *testing.T, archive, dir string) {
 	var names []string
 	for r := tar.NewReader(f); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
