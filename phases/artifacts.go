@@ -115,22 +115,36 @@ func (c *counter) set(name string, n int64) {
 	workflow.ReportProgress(c.ctx, "sent", sum, c.total)
 }
 
-// Binaries places the kubelet, kubectl and the network plugins on the hosts.
+// Binaries places the kubelet, kubectl and the network plugins on the hosts, and tells the runtime to use flannel's.
 func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	files := func(context.Context, host.Reader) ([]host.File, error) {
+		if c.Config.Spec.Networking.Plugin != config.PluginFlannel {
+			return nil, nil
+		}
+		conflist, err := manifests.FlannelConflist()
+		return []host.File{conflist}, err
+	}
 	return workflow.Phase{
 		Name:  "binaries",
 		Short: "place the kubelet, kubectl and network plugins",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			if c.Bundle == nil {
-				return nil, requirePrepared(ctx, r, manifests.BinDir+"/kubelet")
+				if err := requirePrepared(ctx, r, manifests.BinDir+"/kubelet"); err != nil {
+					return nil, err
+				}
 			}
 			n := c.Node(r)
 			binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
 			if err != nil {
 				return nil, err
 			}
-			return diffBinaries(ctx, r, binaries)
+			changes, err := diffBinaries(ctx, r, binaries)
+			if err != nil {
+				return nil, err
+			}
+			more, err := diffRendered(ctx, r, files)
+			return append(changes, more...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
 			n := c.Node(h)
@@ -138,7 +152,11 @@ func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err != nil {
 				return err
 			}
-			return sendBinaries(ctx, c, h, binaries, changes)
+			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
+				return err
+			}
+			// Last, because a runtime with this file and without the plugins would start pods that fail.
+			return writeRendered(ctx, h, files, changes)
 		},
 	}
 }

@@ -14,8 +14,7 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// Runtime brings containerd and starts it, and gives the network plugin its configuration. With runtime.type existing
-// it only looks whether the socket is there.
+// Runtime brings containerd and starts it. With runtime.type existing it only looks whether the socket is there.
 func Runtime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	if c.Config.Spec.Runtime.Type == config.RuntimeExisting {
 		return existingRuntime(c, nodes)
@@ -85,15 +84,7 @@ func runtimeFiles(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]bun
 	if err != nil {
 		return nil, nil, err
 	}
-	files := []host.File{manifests.ContainerdConfig(params(c)), manifests.ContainerdUnit(targets)}
-	if c.Config.Spec.Networking.Plugin == config.PluginFlannel {
-		conflist, err := manifests.FlannelConflist()
-		if err != nil {
-			return nil, nil, err
-		}
-		files = append(files, conflist)
-	}
-	return binaries, files, nil
+	return binaries, []host.File{manifests.ContainerdConfig(params(c)), manifests.ContainerdUnit(targets)}, nil
 }
 
 // unitBinaries are the paths that go when the unit goes: those of the bundle, or, without one, those that the unit on
