@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -44,6 +45,16 @@ func artifacts(c *cluster.Cluster, n *cluster.Node, kind bundle.Kind, roles ...b
 		}
 	}
 	return selected, nil
+}
+
+// nodeBinaries are the binaries of a host besides those that come with the runtime that myadm brings: the two are sent
+// at the same time.
+func nodeBinaries(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
+	binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+	if c.Config.Spec.Runtime.Type == config.RuntimeExisting {
+		return binaries, err
+	}
+	return slices.DeleteFunc(binaries, func(a bundle.Artifact) bool { return slices.Contains(a.Roles, bundle.RoleRuntime) }), err
 }
 
 // diffBinaries compares binaries with what is on the host, by checksum and in one round trip.
@@ -134,8 +145,7 @@ func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 					return nil, err
 				}
 			}
-			n := c.Node(r)
-			binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+			binaries, err := nodeBinaries(c, c.Node(r))
 			if err != nil {
 				return nil, err
 			}
@@ -147,8 +157,7 @@ func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			return append(changes, more...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			n := c.Node(h)
-			binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+			binaries, err := nodeBinaries(c, c.Node(h))
 			if err != nil {
 				return err
 			}

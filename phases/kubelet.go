@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -60,7 +59,7 @@ func kubeletFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, shared
 	if err != nil {
 		return nil, err
 	}
-	binaries, err := artifacts(c, n, bundle.KindBinary, rolesOf(c, n)...)
+	binaries, err := nodeBinaries(c, n)
 	if err != nil {
 		return nil, err
 	}
