@@ -28,14 +28,16 @@ type component struct {
 	url  func(c *cluster.Cluster, n *cluster.Node) string
 }
 
-// components are in the order in which they come up. The endpoints are those of the static pods' own probes.
+// components are in the order in which they come up. etcd and the API server must be ready. Of the two that are their
+// clients it is enough that they live, as for kubeadm: what makes them ready is a list that the API server may have
+// refused while it started, and that they ask for again after seconds.
 var components = []component{
 	{"etcd", func(*cluster.Cluster, *cluster.Node) string { return "http://127.0.0.1:2381/readyz" }},
 	{"kube-apiserver", func(c *cluster.Cluster, n *cluster.Node) string {
 		return "https://" + localEndpoint(c, n) + "/readyz"
 	}},
 	{"kube-controller-manager", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10257/healthz" }},
-	{"kube-scheduler", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10259/readyz" }},
+	{"kube-scheduler", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10259/livez" }},
 }
 
 // probe is a component's health endpoint. The certificates are not looked at: the scheduler's and the controller
