@@ -20,6 +20,7 @@ import (
 // leftFiles are the files and folders of a node, whoever made it one. In this order, so that what tells where the rest
 // lies goes last.
 var leftFiles = []string{
+	keptRules,
 	"/var/lib/cni",
 	"/run/flannel",
 	"/var/log/pods",
@@ -46,7 +47,7 @@ var markedFiles = []string{
 // emptyFolders go when nothing is left in them.
 var emptyFolders = []string{
 	config.CNIConfDir, "/etc/cni", config.CNIBinDir, "/opt/cni", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
-	"/etc/systemd/system/kubelet.service.d", "/usr/libexec/kubernetes", "/etc/containerd",
+	"/etc/systemd/system/kubelet.service.d", "/usr/libexec/kubernetes", "/etc/containerd", "/run/netns",
 }
 
 // RemoveFiles removes what the phases and the components have put on the host. Folders that are file systems of their
@@ -72,24 +73,42 @@ func RemoveFiles(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err != nil {
 				return err
 			}
-			if err := h.Remove(ctx, paths...); err != nil {
+			files, units := splitUnits(paths)
+			if err := h.Remove(ctx, files...); err != nil {
 				return err
 			}
 			if _, err := h.Run(ctx, host.Command(append([]string{"sh", "-c", tidyScript, "sh"}, emptyFolders...)...)); err != nil {
 				return fmt.Errorf("remove empty folders: %w", err)
+			}
+			if err := h.Remove(ctx, units...); err != nil {
+				return err
+			}
+			if _, err := h.Run(ctx, host.Command("sh", "-c", forgetScript)); err != nil {
+				return fmt.Errorf("have systemd forget the units: %w", err)
 			}
 			return nil
 		},
 	}
 }
 
-// tidyScript removes the folders that are empty, and has systemd forget the units.
-const tidyScript = `
-for d; do rmdir "$d" 2>/dev/null; done
-systemctl daemon-reload
-systemctl reset-failed kubelet.service containerd.service 2>/dev/null
-true
-`
+// splitUnits tells the units among paths from the other files. As long as a unit is there, an interrupted reset is seen to
+// be unfinished, and so everything else goes first, empty folders too.
+func splitUnits(paths []string) (files, units []string) {
+	for _, p := range paths {
+		if p == manifests.KubeletUnitPath || p == manifests.ContainerdUnitPath {
+			units = append(units, p)
+		} else {
+			files = append(files, p)
+		}
+	}
+	return files, units
+}
+
+// tidyScript removes those of its arguments that are empty folders.
+const tidyScript = `for d; do rmdir "$d" 2>/dev/null; done; true`
+
+// forgetScript has systemd forget units whose files are gone.
+const forgetScript = `systemctl daemon-reload && { systemctl reset-failed kubelet.service containerd.service 2>/dev/null || true; }`
 
 // removable is what there is to remove on a host now, in the order in which it goes. The units come last: they name the
 // binaries, and so an interrupted reset still finds those.
@@ -132,8 +151,9 @@ func present(ctx context.Context, r host.Reader, paths []string) ([]string, erro
 	return left, nil
 }
 
+// presentScript prints those of its arguments that are there, and the network namespaces of pods.
 const presentScript = `
-for p; do
+for p in "$@" ` + podNetworks + `*; do
 	[ -e "$p" ] || [ -L "$p" ] || continue
 	if mountpoint -q "$p" && [ -z "$(ls -A "$p")" ]; then continue; fi
 	echo "$p"

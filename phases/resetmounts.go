@@ -13,15 +13,22 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// mountRoots are the folders below which the kubelet, containerd and the network plugins mount. The folders themselves
-// may be file systems of the host's own, and stay mounted.
-func mountRoots(ownRuntime bool) []string {
-	roots := []string{config.KubeletDir, "/run/netns", "/var/run/netns"}
+// podNetworks is what the names of the pods' network namespaces begin with, as the CRI gives them. Others beside them are
+// the administrator's, made with `ip netns`.
+const podNetworks = "/run/netns/cni-"
+
+// mountPrefixes are what the mount points of the kubelet, containerd and the network plugins begin with. The folders that
+// hold them may be file systems of the host's own, and stay mounted.
+func mountPrefixes(ownRuntime bool) []string {
+	prefixes := []string{config.KubeletDir + "/", podNetworks, "/var" + podNetworks}
 	if ownRuntime {
-		roots = append(roots, "/run/containerd", "/var/lib/containerd")
+		prefixes = append(prefixes, "/run/containerd/", "/var/lib/containerd/")
 	}
-	return roots
+	return prefixes
 }
+
+// maxOvermounts is how often a point may be mounted over; each time another mount comes to light.
+const maxOvermounts = 8
 
 // Mounts unmounts what pods have left.
 func Mounts(nodes []*cluster.Node) workflow.Phase {
@@ -34,7 +41,7 @@ func Mounts(nodes []*cluster.Node) workflow.Phase {
 		if err != nil {
 			return nil, fmt.Errorf("list mounts: %w", err)
 		}
-		return mountsBelow(mounts, mountRoots(own)), nil
+		return mountsOf(mounts, mountPrefixes(own)), nil
 	}
 	return workflow.Phase{
 		Name:  "mounts",
@@ -49,21 +56,23 @@ func Mounts(nodes []*cluster.Node) workflow.Phase {
 			return changes, err
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			mounts, err := left(ctx, h)
-			if err != nil || len(mounts) == 0 {
-				return err
-			}
-			// The innermost come first; lazily, because a process that is just ending may still be inside.
-			if _, err := h.Run(ctx, host.Command(append([]string{"umount", "--lazy"}, mounts...)...)); err != nil {
-				return fmt.Errorf("unmount: %w", err)
+			for range maxOvermounts {
+				mounts, err := left(ctx, h)
+				if err != nil || len(mounts) == 0 {
+					return err
+				}
+				// The innermost come first; lazily, because a process that is just ending may still be inside.
+				if _, err := h.Run(ctx, host.Command(append([]string{"umount", "--lazy"}, mounts...)...)); err != nil {
+					return fmt.Errorf("unmount: %w", err)
+				}
 			}
 			return nil
 		},
 	}
 }
 
-// mountsBelow finds the mount points below, and not at, the roots in /proc/self/mountinfo, the innermost first.
-func mountsBelow(mountinfo []byte, roots []string) []string {
+// mountsOf finds the mount points in /proc/self/mountinfo that begin with one of the prefixes, the innermost first.
+func mountsOf(mountinfo []byte, prefixes []string) []string {
 	var found []string
 	for line := range bytes.Lines(mountinfo) {
 		fields := strings.Fields(string(line))
@@ -71,8 +80,8 @@ func mountsBelow(mountinfo []byte, roots []string) []string {
 			continue
 		}
 		point := unescapeMount.Replace(fields[4])
-		below := func(root string) bool { return strings.HasPrefix(point, root+"/") }
-		if slices.ContainsFunc(roots, below) && !slices.Contains(found, point) {
+		ours := func(prefix string) bool { return strings.HasPrefix(point, prefix) }
+		if slices.ContainsFunc(prefixes, ours) && !slices.Contains(found, point) {
 			found = append(found, point)
 		}
 	}
