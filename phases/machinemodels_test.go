@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -67,15 +66,13 @@ type containerd struct {
 	mu         sync.Mutex
 	images     map[string]string // name to digest
 	containers []string
-	taskless   []string            // containers without a task
-	rules      map[string]string   // packet filter tools to what they save
-	nftTables  string              // what `nft list tables` prints
-	deleted    []string            // nft tables
-	restored   map[string][]string // packet filter tools to what they were given
+	taskless   []string          // containers without a task
+	rules      map[string]string // packet filter tools to what they save
+	nftTables  string            // what `nft list tables` prints
 }
 
 func (c *containerd) install(m *machine) {
-	c.rules, c.restored = map[string]string{}, map[string][]string{}
+	c.rules = map[string]string{}
 	ctr := func(changes bool, do func(cmd host.Cmd) ([]byte, error), argv ...string) {
 		r := m.OnPrefix(append([]string{"ctr", "--namespace", "k8s.io"}, argv...)...).Do(func(_ *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 			if !m.units.Active("containerd") {
@@ -94,7 +91,7 @@ func (c *containerd) install(m *machine) {
 	ctr(false, func(host.Cmd) ([]byte, error) { return lines(c.containers), nil }, "containers", "ls", "-q")
 	ctr(true, c.removeTask, "tasks", "rm", "--force")
 	ctr(true, c.removeContainer, "containers", "rm")
-	ctr(false, c.runInProxy, "run", "--rm", "--net-host")
+	ctr(false, m.runInProxy, "run", "--rm", "--net-host")
 }
 
 // locked is one of containerd's commands, for a rule of a test's own.
@@ -158,7 +155,8 @@ func (c *containerd) removeContainer(cmd host.Cmd) ([]byte, error) {
 }
 
 // runInProxy is a command of kube-proxy's image in the host's network.
-func (c *containerd) runInProxy(cmd host.Cmd) ([]byte, error) {
+func (m *machine) runInProxy(cmd host.Cmd) ([]byte, error) {
+	c := &m.containerd
 	at := slices.IndexFunc(cmd.Argv, func(s string) bool { return strings.Contains(s, "/kube-proxy:") })
 	if at < 0 || c.images[cmd.Argv[at]] == "" {
 		return nil, &host.ExitError{Argv: cmd.Argv, Code: 1, Stderr: []byte("ctr: image not found")}
@@ -171,16 +169,16 @@ func (c *containerd) runInProxy(cmd host.Cmd) ([]byte, error) {
 	case argv[0] == "nft" && argv[1] == "list":
 		return []byte(c.nftTables), nil
 	case argv[0] == "nft" && argv[1] == "delete":
-		table := strings.Join(argv[3:], " ")
-		c.deleted = append(c.deleted, table)
-		c.nftTables = strings.ReplaceAll(c.nftTables, "table "+table+"\n", "")
+		c.nftTables = strings.ReplaceAll(c.nftTables, "table "+strings.Join(argv[3:], " ")+"\n", "")
 		return nil, nil
 	}
 	tool, _ = strings.CutSuffix(argv[0], "-restore")
-	data, err := io.ReadAll(cmd.Stdin)
-	c.rules[tool] = string(data)
-	c.restored[tool] = append(c.restored[tool], string(data))
-	return nil, err
+	rules, ok := m.Get(argv[1])
+	if !ok {
+		return nil, &host.ExitError{Argv: cmd.Argv, Code: 1, Stderr: []byte("Can't open " + argv[1])}
+	}
+	c.rules[tool] = string(rules.Data)
+	return nil, nil
 }
 
 // surveyed is what surveyScript finds besides files.
@@ -209,27 +207,4 @@ func (s *surveyed) install(f *hosttest.Fake) {
 		}
 		return []byte(b.String() + s.raw), err
 	})
-}
-
-// installReset registers what reset asks and does beyond units and containerd.
-func (m *machine) installReset() {
-	m.OnPrefix("sh", "-c", presentScript, "sh").Do(func(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
-		infos, err := f.Stat(context.Background(), cmd.Argv[4:]...)
-		var there []string
-		for _, info := range infos {
-			if info.Exists {
-				there = append(there, info.Path)
-			}
-		}
-		return lines(there), err
-	})
-	m.OnPrefix("sh", "-c", tidyScript, "sh").Changes().Do(func(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
-		for _, dir := range cmd.Argv[4:] {
-			if len(f.Paths(dir)) == 0 {
-				f.Delete(dir)
-			}
-		}
-		return nil, nil
-	})
-	m.On("cat", "/proc/self/mountinfo").Return("22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n")
 }
