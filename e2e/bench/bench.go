@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/myadm/myadm/e2e/lab"
+)
+
+// bench is what is measured, and where.
+type bench struct {
+	version string // of Kubernetes
+	bundle  string // path of a bundle of it
+	myadm   string // path of the binary
+	kubeadm string // path of the binary
+	dir     string // of the lab
+	lab     *lab.Lab
+	log     io.Writer
+}
+
+// times are those of one command that makes nodes.
+type times struct {
+	end    time.Duration // until it ended
+	ready  time.Duration // until its nodes were Ready
+	phases []phase       // of what it consisted, if it tells
+}
+
+// contender is a tool in one of its ways.
+type contender struct {
+	name string
+	init func(ctx context.Context) (times, error) // makes a cluster of the first host
+	join func(ctx context.Context) (times, error) // makes nodes of the others, all at once
+}
+
+// measure measures everything, rounds times. The bare hosts come first: so everything that is read for the first time,
+// such as the bundle, counts against them and not against one of the contenders.
+func (b *bench) measure(ctx context.Context, rounds int) (*report, error) {
+	r := &report{Kubernetes: b.version, CPUs: runtime.NumCPU(), Rounds: rounds}
+	for range rounds {
+		if err := b.bare(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.up(ctx, 3); err != nil {
+		return nil, err
+	}
+	contenders, err := b.prepare(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for range rounds {
+		for _, c := range contenders {
+			if err := b.turn(ctx, r, c); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	return r, nil
+}
+
+// bare measures init on a host that has nothing, and what of it is copying and importing on another such host.
+func (b *bench) bare(ctx context.Context, r *report) error {
+	for _, m := range []struct {
+		what string
+		args []string
+	}{
+		{bareInit, nil},
+		{bareShare, []string{"--only", "kernel,runtime,binaries,images"}},
+	} {
+		if err := b.up(ctx, 1); err != nil {
+			return err
+		}
+		t, err := b.runMyadm(ctx, append([]string{"init", "--bundle", b.bundle}, m.args...)...)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.what, err)
+		}
+		r.add(m.what, nameMyadm, t)
+		b.tell("%s: %.1f s", m.what, t.ready.Seconds())
+	}
+	return nil
+}
+
+// prepare brings everything to the hosts that is not to be measured, by way of a cluster that is then unmade.
+func (b *bench) prepare(ctx context.Context, r *report) ([]contender, error) {
+	m := b.myadmContender()
+	contenders := []contender{m}
+	for _, algorithm := range []string{"", "ECDSA-P256"} {
+		c, err := b.kubeadmContender(algorithm)
+		if err != nil {
+			return nil, err
+		}
+		contenders = append(contenders, c)
+	}
+	for _, h := range b.lab.Hosts {
+		if err := b.lab.Copy(ctx, h.Name, b.kubeadm, kubeadmPath); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := m.init(ctx); err != nil {
+		return nil, err
+	}
+	t, err := m.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.add(bareJoin, nameMyadm, t)
+	b.tell("%s: %.1f s", bareJoin, t.ready.Seconds())
+	return contenders, nil
+}
+
+// turn measures one contender once.
+func (b *bench) turn(ctx context.Context, r *report, c contender) error {
+	if err := b.clean(ctx); err != nil {
+		return err
+	}
+	init, err := c.init(ctx)
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	r.add(preparedInit, c.name, init)
+	join, err := c.join(ctx)
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	r.add(preparedJoin, c.name, join)
+	b.tell("%s: init %.1f s, Ready %.1f s; join %.1f s, Ready %.1f s", c.name,
+		init.end.Seconds(), init.ready.Seconds(), join.end.Seconds(), join.ready.Seconds())
+	return nil
+}
+
+// tell logs a line of progress.
+func (b *bench) tell(format string, args ...any) {
+	fmt.Fprintf(b.log, "%s  "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+}
