@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -144,7 +145,9 @@ func present(ctx context.Context, r host.Reader, paths []string) ([]string, erro
 	}
 	var left []string
 	for line := range strings.Lines(string(out)) {
-		if p := strings.TrimSuffix(line, "\n"); p != "" && !slices.Contains(left, p) {
+		p := strings.TrimSuffix(line, "\n")
+		asked := slices.Contains(paths, p) || strings.HasPrefix(p, podNetworks) // or else half of a name with a line break
+		if asked && !slices.Contains(left, p) {
 			left = append(left, p)
 		}
 	}
@@ -169,8 +172,11 @@ func etcdDataDirs(manifest []byte) []string {
 	}
 	var dirs []string
 	for _, v := range pod.Spec.Volumes {
-		if v.Name == "etcd-data" && v.HostPath != nil && strings.HasPrefix(v.HostPath.Path, "/") && v.HostPath.Path != "/" {
-			dirs = append(dirs, v.HostPath.Path)
+		if v.Name != "etcd-data" || v.HostPath == nil {
+			continue
+		}
+		if dir := path.Clean(v.HostPath.Path); host.CheckRemove(dir) == nil {
+			dirs = append(dirs, dir)
 		}
 	}
 	return dirs
