@@ -46,7 +46,7 @@ var hostPhases = []hostPhase{
 		name:  "runtime",
 		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Runtime(c, one(n)) },
 		blank: append(created("/usr/local/bin/containerd", "/usr/local/bin/runc", manifests.ContainerdConfigPath,
-			manifests.ContainerdUnitPath, manifests.FlannelConflistPath), "run unit containerd.service"),
+			manifests.ContainerdUnitPath), "run unit containerd.service"),
 		damages: []damage{
 			{"a binary was replaced", func(m *machine) { m.touch("/usr/local/bin/runc", 0o755, "evil") },
 				[]string{"update /usr/local/bin/runc", "run unit containerd.service"}},
@@ -58,15 +58,15 @@ var hostPhases = []hostPhase{
 			{"the unit was stopped", systemctl("stop", "containerd"), []string{"run unit containerd.service"}},
 			{"the unit was disabled", systemctl("disable", "containerd"), []string{"run unit containerd.service"}},
 			{"the unit crashed", func(m *machine) { m.units.Crash("containerd") }, []string{"run unit containerd.service"}},
-			{"the network's configuration is gone", func(m *machine) { m.Delete(manifests.FlannelConflistPath) }, created(manifests.FlannelConflistPath)},
 		},
 	},
 	{
 		name:  "binaries",
 		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Binaries(c, one(n)) },
-		blank: created("/usr/local/bin/kubelet", "/usr/local/bin/kubectl", "/opt/cni/bin/bridge", "/opt/cni/bin/flannel"),
+		blank: created("/usr/local/bin/kubelet", "/usr/local/bin/kubectl", "/opt/cni/bin/bridge", "/opt/cni/bin/flannel", manifests.FlannelConflistPath),
 		damages: []damage{
 			{"one is gone", func(m *machine) { m.Delete("/opt/cni/bin/bridge") }, created("/opt/cni/bin/bridge")},
+			{"the network's configuration is gone", func(m *machine) { m.Delete(manifests.FlannelConflistPath) }, created(manifests.FlannelConflistPath)},
 			{"one is another version", func(m *machine) { m.touch("/usr/local/bin/kubelet", 0o755, "kubelet 0") }, []string{"update /usr/local/bin/kubelet"}},
 			{"one's mode", func(m *machine) { m.chmod("/usr/local/bin/kubectl", 0o700) }, []string{"update /usr/local/bin/kubectl"}},
 		},
@@ -203,7 +203,7 @@ func kubeletHasCertificate(m *machine) {
 
 // TestPhasesAreOfTheTable keeps the table complete: a phase of init on a host that is in no table is tested by nobody.
 func TestPhasesAreOfTheTable(t *testing.T) {
-	known := map[string]bool{"preflight": true, "wait-control-plane": true, "mark-control-plane": true} // have tests of their own
+	known := map[string]bool{"preflight": true, "wait-api": true, "wait-control-plane": true, "mark-control-plane": true} // have tests of their own
 	for _, p := range hostPhases {
 		known[p.name] = true
 	}
