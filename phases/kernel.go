@@ -1,7 +1,6 @@
 package phases
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -79,8 +78,7 @@ func kernelScript(p manifests.Params) string {
 
 func diffKernel(p manifests.Params, out []byte) []workflow.Change {
 	loaded, settings := map[string]bool{}, map[string]string{}
-	for line := range bytes.Lines(out) {
-		name, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
+	for name, value := range answer(out) {
 		switch name {
 		case "module":
 			loaded[value] = true

@@ -1,7 +1,6 @@
 package phases
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -50,11 +49,7 @@ func takeSurvey(ctx context.Context, r host.Reader, etcdDataDir string) (*survey
 
 func parseSurvey(out []byte) (*survey, error) {
 	s := &survey{ports: map[int]bool{}, exists: map[string]bool{}, freeKiB: map[string]int64{}}
-	for line := range bytes.Lines(out) {
-		name, value, ok := strings.Cut(strings.TrimSpace(string(line)), "=")
-		if !ok {
-			continue
-		}
+	for name, value := range answer(out) {
 		switch name {
 		case "port":
 			number, err := strconv.ParseUint(value, 16, 16)

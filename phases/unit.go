@@ -1,11 +1,9 @@
 package phases
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/myadm/myadm/host"
@@ -89,8 +87,7 @@ const systemdTime = "Mon 2006-01-02 15:04:05 MST"
 
 func parseUnit(out []byte) (unitState, error) {
 	var s unitState
-	for line := range bytes.Lines(out) {
-		name, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
+	for name, value := range answer(out) {
 		switch name {
 		case "LoadState":
 			s.load = value
