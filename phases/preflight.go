@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -208,7 +209,7 @@ func (s *survey) hasRole(roles []config.Role) bool {
 func preflight(ctx context.Context, c *cluster.Cluster, n *cluster.Node, opts PreflightOptions) ([]Finding, error) {
 	var reach []Finding
 	var wg sync.WaitGroup
-	wg.Go(func() { reach = unreachable(ctx, n, append(opts.Dial, peers(c, n)...)) })
+	wg.Go(func() { reach = unreachable(ctx, n, slices.Concat(opts.Dial, peers(c, n))) })
 	s, err := takeSurvey(ctx, n.Host, c.Config.Spec.Etcd.DataDir)
 	wg.Wait()
 	if err != nil {
