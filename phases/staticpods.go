@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
@@ -31,10 +32,8 @@ func Etcd(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
 			return append(changes, more...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			if hasObject(changes, dir) {
-				if _, err := h.Run(ctx, host.Command("install", "-d", "-m", fmt.Sprintf("%04o", etcdDataMode), dir)); err != nil {
-					return fmt.Errorf("make %s: %w", dir, err)
-				}
+			if err := makeFolder(ctx, h, dir, etcdDataMode, changes); err != nil {
+				return err
 			}
 			return writeRendered(ctx, h, render, changes)
 		},
@@ -43,6 +42,9 @@ func Etcd(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
 
 // etcdDataMode is what etcd asks for: it warns of a folder that others can read.
 const etcdDataMode fs.FileMode = 0o700
+
+// manifestsMode is kubeadm's: whoever may write there has what runs as root.
+const manifestsMode fs.FileMode = 0o700
 
 // ControlPlane places the static pods of the API server, the controller manager and the scheduler.
 func ControlPlane(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
@@ -73,9 +75,17 @@ func ControlPlane(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
 		Short: "place the control plane's static pods",
 		Hosts: cluster.Hosts([]*cluster.Node{n}),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			return diffRendered(ctx, r, render)
+			changes, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
+			if err != nil {
+				return nil, err
+			}
+			more, err := diffRendered(ctx, r, render)
+			return append(changes, more...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			if err := makeFolder(ctx, h, config.ManifestsDir, manifestsMode, changes); err != nil {
+				return err
+			}
 			return writeRendered(ctx, h, render, changes)
 		},
 	}
@@ -112,4 +122,15 @@ func diffFolder(ctx context.Context, r host.Reader, path string, mode fs.FileMod
 		return []workflow.Change{{Action: workflow.Update, Object: path, Detail: fmt.Sprintf("mode %04o to %04o", info.Mode.Perm(), mode)}}, nil
 	}
 	return nil, nil
+}
+
+// makeFolder makes a folder, or sets its mode, if it is among the changes.
+func makeFolder(ctx context.Context, h host.Host, path string, mode fs.FileMode, changes []workflow.Change) error {
+	if !hasObject(changes, path) {
+		return nil
+	}
+	if _, err := h.Run(ctx, host.Command("install", "-d", "-m", fmt.Sprintf("%04o", mode), path)); err != nil {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	return nil
 }
