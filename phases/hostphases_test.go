@@ -124,9 +124,10 @@ var hostPhases = []hostPhase{
 			n.Host.(*machine).Mkdir("/usr/share/ca-certificates", 0o755)
 		},
 		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return ControlPlane(c, n) },
-		blank: created(config.ManifestsDir+"/kube-apiserver.yaml", config.ManifestsDir+"/kube-controller-manager.yaml", config.ManifestsDir+"/kube-scheduler.yaml"),
+		blank: created(config.ManifestsDir, config.ManifestsDir+"/kube-apiserver.yaml", config.ManifestsDir+"/kube-controller-manager.yaml", config.ManifestsDir+"/kube-scheduler.yaml"),
 		damages: []damage{
 			{"one is gone", func(m *machine) { m.Delete(config.ManifestsDir + "/kube-scheduler.yaml") }, created(config.ManifestsDir + "/kube-scheduler.yaml")},
+			{"all can look into the folder", func(m *machine) { m.Mkdir(config.ManifestsDir, 0o755) }, []string{"update " + config.ManifestsDir}},
 			{"one can be read by all", func(m *machine) { m.chmod(config.ManifestsDir+"/kube-apiserver.yaml", 0o644) }, []string{"update " + config.ManifestsDir + "/kube-apiserver.yaml"}},
 		},
 	},
