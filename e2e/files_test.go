@@ -1,0 +1,83 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/myadm/myadm/e2e/lab"
+)
+
+// listing tells of each file of a host what the question needs, by path.
+type listing map[string]string
+
+// difference lists what is there in one listing only, or differs; it is empty when they are equal.
+func (before listing) difference(after listing) string { return cmp.Diff(before, after) }
+
+// touched lists what myadm keeps on a host, such that even writing the same bytes again shows: by inode, and by the time
+// of the last change of inode or content, which no program can set.
+func (s *site) touched(t *testing.T, host string) listing {
+	t.Helper()
+	return s.list(t, host, `
+		roots='/etc /usr /opt /root /home /var/lib/cni /run/flannel /etc/containerd /var/lib/kubelet/pki'
+		for file in config.yaml instance-config.yaml kubeadm-flags.env; do roots="$roots /var/lib/kubelet/$file"; done
+		for root in $roots; do
+			if [ -e "$root" ]; then find "$root" -xdev -printf '%p\t%y %m %U:%G inode %i, %s bytes, changed %C@, modified %T@ %l\n'; fi
+		done`)
+}
+
+// unlisted is what changes on a host that nobody touches, or by somebody's logging in.
+var unlisted = []string{
+	"/var/log/journal",             // systemd's
+	"/var/log/wtmp",                // sshd counts logins
+	"/var/log/lastlog",             //
+	"/var/log/btmp",                // and those that fail
+	"/var/lib/systemd/timers",      // when timers last ran
+	"/var/lib/systemd/timesync",    // the clock, as last known
+	"/var/lib/sudo/lectured",       // whom sudo has told once what root may do
+	"/var/cache/ldconfig",          // an index that is made anew at will
+	"/var/lib/systemd/random-seed", // made at shutdown
+}
+
+// everything lists the host's disks by content: all but what unlisted names, and what is gone at the next boot.
+func (s *site) everything(t *testing.T, host string) listing {
+	t.Helper()
+	var prune strings.Builder
+	for _, path := range unlisted {
+		prune.WriteString(" -path " + path + " -prune -o")
+	}
+	// A folder's size and times tell of what once was in it, and not of what is.
+	disks := "/ /var/lib/containerd /var/lib/etcd /var/lib/kubelet"
+	return s.list(t, host, `
+		find `+disks+` -xdev `+prune.String()+` -type d -printf '%p\t%y %m %U:%G\n' -o ! -type f -printf '%p\t%y %m %U:%G %l\n'
+		find `+disks+` -xdev `+prune.String()+` -type f -printf '%p\t%y %m %U:%G %s bytes\n'
+		find `+disks+` -xdev `+prune.String()+` -type f -print0 | xargs -0 sha256sum | sed 's/^\([0-9a-f]*\)  \(.*\)/\2 (content)\t\1/'`)
+}
+
+// list reads the lines PATH TAB TEXT that a script prints.
+func (s *site) list(t *testing.T, host, script string) listing {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var stdout, stderr strings.Builder
+	if err := s.Exec(ctx, host, lab.Streams{Out: &stdout, Err: &stderr}, "sh", "-euc", script); err != nil {
+		t.Fatalf("list the files of %s: %v: %s", host, err, stderr.String())
+	}
+	files := listing{}
+	for line := range strings.Lines(stdout.String()) {
+		path, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if !ok {
+			t.Fatalf("list the files of %s: line %q", host, line)
+		}
+		files[path] = text
+	}
+	if len(files) < 1000 {
+		t.Fatalf("%s has only %d files; the listing is wrong", host, len(files))
+	}
+	return files
+}
