@@ -20,7 +20,7 @@ import (
 // Secrets belong in Stdin: an argv can be read by every user of the host.
 type Cmd struct {
 	Argv  []string
-	Stdin io.Reader // nil: empty
+	Stdin io.Reader // nil: empty. A Read that waits may still end after Run has returned
 }
 
 // Command is a Cmd without standard input.
@@ -94,7 +94,8 @@ type Host interface {
 	// emptied and stays. Links are removed, not followed.
 	Remove(ctx context.Context, paths ...string) error
 
-	// Dial connects to an address as seen from the host. network is "tcp" or "unix".
+	// Dial connects to an address as seen from the host. network is "tcp" or "unix"; over SSH a unix socket is opened with
+	// the rights of the user who logged in, even if everything else is done as root.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Close ends the connection and what still runs over it.

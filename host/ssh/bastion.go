@@ -37,7 +37,7 @@ type relay struct {
 func (rs *relays) acquire(ctx context.Context, d *Dialer, r *route) (*relay, error) {
 	for {
 		rs.mu.Lock()
-		id := fmt.Sprintf("%q %q", r.jumps, r.keyFiles)
+		id := fmt.Sprintf("%d %q %q", r.depth, r.jumps, r.keyFiles) // the depth keeps one from waiting for itself
 		v := rs.open[id]
 		if v == nil {
 			v = &relay{ready: make(chan struct{}), all: rs, id: id}

@@ -38,12 +38,13 @@ func (d *Dialer) connect(ctx context.Context, r *route) (*link, error) {
 	deadline := time.Now().Add(d.opts.RetryFor)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		l, err := d.attempt(ctx, r)
-		if err == nil || !silent(err) || time.Now().Add(pause).After(deadline) {
+		left := time.Until(deadline)
+		if err == nil || !silent(err) || left <= 0 {
 			return l, err
 		}
 		d.log.Debug("host does not answer yet", "host", r.name, "error", err)
 		select {
-		case <-time.After(pause):
+		case <-time.After(min(pause, left)):
 		case <-ctx.Done():
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -81,17 +82,31 @@ func (h *Host) lost() error {
 	return fmt.Errorf("%s: %w: %w", h.name, ErrConnectionLost, h.goneCause)
 }
 
-// blame says why a call failed: because ctx ended, because the connection did, or for err itself.
+// blame says why a call failed: because ctx ended, because the connection did, or for err itself. The end of a connection
+// may show in an error before it is known as such.
 func (h *Host) blame(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	patience := time.Second
+	if answered(err) {
+		patience = 0
+	}
 	select {
 	case <-h.gone:
 		return h.lost()
-	default:
+	case <-time.After(patience):
 		return err
 	}
+}
+
+// answered tells whether an error is the host's own answer.
+func answered(err error) bool {
+	var status *sftp.StatusError
+	var channel *ssh.OpenChannelError
+	var path *fs.PathError
+	return errors.As(err, &status) || errors.As(err, &channel) || errors.As(err, &path) ||
+		errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission)
 }
 
 // await runs a call of a library that knows no context, and leaves it behind when ctx or the connection ends.

@@ -3,7 +3,6 @@ package ssh
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -15,9 +14,6 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 )
-
-// maxPassphrases is how often a passphrase is asked for before the key is given up.
-const maxPassphrases = 3
 
 // login gathers the keys for one attempt to log in. tried says what was offered, for the error message.
 type login struct {
@@ -166,29 +162,13 @@ func (k *lockedKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm str
 	return nil, fmt.Errorf("key %s does not sign with %s", k.path, algorithm)
 }
 
+// unlock puts an error among what was tried: the SSH library goes on with the next key and forgets it.
 func (k *lockedKey) unlock() (ssh.Signer, error) {
 	defer k.pause()()
-	question := fmt.Sprintf("passphrase for key %s: ", k.path)
-	for range maxPassphrases {
-		passphrase, err := k.answers.ask(k.ctx, question)
-		if err != nil {
-			return nil, k.failed(fmt.Errorf("passphrase: %w", err))
-		}
-		key, err := ssh.ParsePrivateKeyWithPassphrase(k.data, passphrase)
-		if err == nil {
-			return key, nil
-		}
-		if !errors.Is(err, x509.IncorrectPasswordError) {
-			return nil, k.failed(err)
-		}
-		k.answers.forget(question, passphrase)
+	key, err := k.answers.unlock(k.ctx, k.path, k.data)
+	if err != nil {
+		err = fmt.Errorf("key %s: %w", k.path, err)
+		k.tried = append(k.tried, err.Error())
 	}
-	return nil, k.failed(errors.New("the passphrase is wrong"))
-}
-
-// failed puts an error among what was tried: the SSH library goes on with the next key and forgets it.
-func (k *lockedKey) failed(err error) error {
-	err = fmt.Errorf("key %s: %w", k.path, err)
-	k.tried = append(k.tried, err.Error())
-	return err
+	return key, err
 }

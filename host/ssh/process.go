@@ -108,12 +108,7 @@ func (p *process) outcome(ctx context.Context, err error) error {
 		}
 		return &host.ExitError{Code: code, Stderr: p.stderr.tail()}
 	case errors.As(err, &missing):
-		// The connection may be what ended it, and not have told yet.
-		select {
-		case <-p.h.gone:
-		case <-time.After(time.Second):
-			return fmt.Errorf("%s: the session ended without an exit status", p.h.name)
-		}
+		err = errors.New("the session ended without an exit status")
 	}
 	return p.h.blame(ctx, err)
 }

@@ -21,7 +21,8 @@ import (
 //     TERM PID  end its process group
 //     KILL PID  the same for one that does not listen
 //
-// At the end of its input, which is the end of the connection, it ends all that it remembers. It is started by the first
+// It knows a command by its number and the time of its start, since numbers are used again. At the end of its input,
+// which is the end of the connection, it ends all that it remembers. It is started by the first
 // command of a connection, which also finds out how to become root and where sftp-server is.
 //
 // The scripts hold no backslash: within single quotes it means itself to POSIX shells, but not to fish.
@@ -42,20 +43,22 @@ done
 if [ -z "$server" ]; then server=$(command -v sftp-server); fi
 echo ` + greeting + ` "$1" "$server"
 exec >/dev/null 2>&1
-group() { read -r line <"/proc/$1/stat" && set -- ${line##*) } && g=$3; }
-group $$ && own=$g
-end() { group "$2" || return; if [ "$g" = "$own" ]; then kill -s "$1" "$2"; else kill -s "$1" -- "-$g"; fi; }
-pids=" "
+stat() { read -r line <"/proc/$1/stat" && set -- ${line##*) } && g=$3 && born=${20}; }
+stat $$ && own=$g
+end() {
+  stat "${2%:*}" && [ "$born" = "${2#*:}" ] || return
+  if [ "$g" = "$own" ]; then kill -s "$1" "${2%:*}"; else kill -s "$1" -- "-$g"; fi
+}
+all=" "
 while read -r order pid; do
-  case $order in
-  +) pids="$pids$pid " ;;
-  -) pids="${pids%% $pid *} ${pids#* $pid }" ;;
-  *) end "$order" "$pid" ;;
-  esac
+  if [ "$order" = + ]; then stat "$pid" && all="$all$pid:$born "; continue; fi
+  case $all in *" $pid:"*) rest=${all#* $pid:}; one=$pid:${rest%% *} ;; *) continue ;; esac
+  if [ "$order" = - ]; then all="${all%% $one *} ${all#* $one }"; else end "$order" "$one"; fi
 done
-for pid in $pids; do end TERM "$pid"; done
-[ "$pids" = " " ] || sleep 2
-for pid in $pids; do end KILL "$pid"; done`
+left=
+for one in $all; do end TERM "$one" && left=1; done
+[ -z "$left" ] || sleep 2
+for one in $all; do end KILL "$one"; done`
 )
 
 // warden is this end of it.
@@ -195,7 +198,10 @@ func (h *Host) refused(ctx context.Context, said *prompts) error {
 			return h.sudoError(r.reason, said)
 		}
 	}
-	return h.blame(ctx, h.sudoError(SudoFailed, said))
+	if text == "" {
+		return h.blame(ctx, h.sudoError(SudoFailed, said))
+	}
+	return h.sudoError(SudoFailed, said)
 }
 
 func (h *Host) sudoError(reason SudoReason, said *prompts) error {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// serve serves one connection until it is closed.
-func (s *Server) serve(conn net.Conn) {
+// Serve serves one connection until it is closed.
+func (s *Server) Serve(conn net.Conn) {
 	s.accepted.Add(1)
 	f := &frozen{Conn: conn}
 	s.mu.Lock()
@@ -141,6 +141,9 @@ func (s *Server) session(c ssh.NewChannel) {
 func (s *Server) exec(ch ssh.Channel, requests <-chan *ssh.Request, line string) {
 	cmd := exec.Command("/bin/sh", "-c", s.config.Profile+"\n"+line)
 	cmd.Env = append(os.Environ(), "PATH="+s.bin+":/usr/sbin:/usr/bin:/sbin:/bin")
+	if s.config.NoSudo {
+		cmd.Env = append(os.Environ(), "PATH="+s.bin)
+	}
 	if s.config.Subsystem {
 		cmd.Args[2] = strings.ReplaceAll(line, "sftp-server", "sftp-server-that-is-not-there")
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	// Sudo makes the login a user who is not root. It is a shell script that stands for sudo.
 	Sudo string
 
+	// NoSudo makes the login a user who is not root, on a host without sudo.
+	NoSudo bool
+
 	// Profile is run by the shell before every command, as ~/.bashrc is.
 	Profile string
 
@@ -46,13 +49,14 @@ type Server struct {
 	auth   *ssh.ServerConfig
 	bin    string // a folder that comes first in PATH
 
-	mu       sync.Mutex
-	conns    map[net.Conn]*frozen
-	stopped  bool
-	accepted atomic.Int64
-	sessions atomic.Int64
-	most     atomic.Int64
-	wg       sync.WaitGroup
+	mu         sync.Mutex
+	authorized map[string]bool
+	conns      map[net.Conn]*frozen
+	stopped    bool
+	accepted   atomic.Int64
+	sessions   atomic.Int64
+	most       atomic.Int64
+	wg         sync.WaitGroup
 }
 
 // New starts a server that ends with the test.
@@ -64,12 +68,14 @@ func New(t testing.TB, config Config) *Server {
 	if config.MaxSessions == 0 {
 		config.MaxSessions = 10
 	}
-	s := &Server{config: config, bin: t.TempDir(), conns: map[net.Conn]*frozen{}}
+	s := &Server{config: config, bin: t.TempDir(), conns: map[net.Conn]*frozen{}, authorized: map[string]bool{}}
 	s.Key = filepath.Join(t.TempDir(), "id")
-	client := WriteKey(t, s.Key, "")
+	s.Authorize(WriteKey(t, s.Key))
 	s.auth = &ssh.ServerConfig{
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if string(key.Marshal()) == string(client.Marshal()) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.authorized[string(key.Marshal())] {
 				return nil, nil
 			}
 			return nil, errDenied
@@ -92,7 +98,7 @@ func New(t testing.TB, config Config) *Server {
 			if err != nil {
 				return
 			}
-			s.wg.Go(func() { s.serve(conn) })
+			s.wg.Go(func() { s.Serve(conn) })
 		}
 	})
 	t.Cleanup(func() {
@@ -110,8 +116,10 @@ func New(t testing.TB, config Config) *Server {
 // sudo of Config, and an sftp-server for machines without one.
 func (s *Server) tools(t testing.TB) {
 	uid := "0"
-	if s.config.Sudo != "" {
+	if s.config.Sudo != "" || s.config.NoSudo {
 		uid = "1000"
+	}
+	if s.config.Sudo != "" {
 		write(t, filepath.Join(s.bin, "sudo"), "#!/bin/sh\n"+s.config.Sudo, 0o755)
 	}
 	write(t, filepath.Join(s.bin, "id"), "#!/bin/sh\necho "+uid+"\n", 0o755)
@@ -141,6 +149,13 @@ func NewKey(t testing.TB) ssh.Signer {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// Authorize lets another key in.
+func (s *Server) Authorize(key ssh.PublicKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.authorized[string(key.Marshal())] = true
 }
 
 // HostKey is the server's first host key, as Target pins it.
