@@ -41,14 +41,17 @@ test -s /etc/cni/net.d/10-flannel.conflist
 sync
 `
 
-// clean brings all hosts into the state in which a turn starts. What kubeadm has left is cleaned like what myadm has left:
-// the phases of reset go by what is there.
-func (b *bench) clean(ctx context.Context) error {
-	_, err := b.runMyadm(ctx, "reset", "--all", "--yes", "--skip", "stop-runtime,remove-files")
-	if err != nil {
+// clean brings hosts into the state in which a turn starts. What kubeadm has left is cleaned like what myadm has left: the
+// phases of reset go by what is there.
+func (b *bench) clean(ctx context.Context, hosts []lab.Host) error {
+	args := []string{"reset", "--yes", "--skip", "stop-runtime,remove-files"}
+	for _, h := range hosts {
+		args = append(args, h.Name)
+	}
+	if _, err := b.runMyadm(ctx, args...); err != nil {
 		return fmt.Errorf("clean: %w", err)
 	}
-	return b.onAll(ctx, b.lab.Hosts, func(ctx context.Context, h lab.Host) error {
+	return b.onAll(ctx, hosts, func(ctx context.Context, h lab.Host) error {
 		var stderr bytes.Buffer
 		if err := b.lab.Exec(ctx, h.Name, lab.Streams{Err: &stderr}, "sh", "-c", forget); err != nil {
 			return fmt.Errorf("clean %s: %w: %s", h.Name, err, bytes.TrimSpace(stderr.Bytes()))

@@ -64,26 +64,29 @@ func (b *bench) kubeadmContender(algorithm string) (contender, error) {
 	if err != nil {
 		return contender{}, err
 	}
-	return contender{
-		name: name,
-		init: func(ctx context.Context) (times, error) {
-			local := filepath.Join(b.dir, "kubeadm.yaml")
-			if err := os.WriteFile(local, rendered, 0o600); err != nil {
-				return times{}, err
-			}
-			if err := b.lab.Copy(ctx, server.Name, local, kubeadmConfig); err != nil {
-				return times{}, err
-			}
-			return b.timed(ctx, b.lab.Hosts[:1], "kubeadm", "init", "--config", kubeadmConfig)
-		},
-		join: func(ctx context.Context) (times, error) {
-			command, err := b.lab.Output(ctx, server.Name, "kubeadm", "token", "create", "--print-join-command")
-			if err != nil {
-				return times{}, err
-			}
-			return b.timed(ctx, b.lab.Hosts[1:], strings.Fields(command)...)
-		},
-	}, nil
+	c := contender{name: name}
+	c.init = func(ctx context.Context) (times, error) {
+		local := filepath.Join(b.dir, "kubeadm.yaml")
+		if err := os.WriteFile(local, rendered, 0o600); err != nil {
+			return times{}, err
+		}
+		defer os.Remove(local)
+		if err := b.lab.Copy(ctx, server.Name, local, kubeadmConfig); err != nil {
+			return times{}, err
+		}
+		return b.timed(ctx, b.lab.Hosts[:1], "kubeadm", "init", "--config", kubeadmConfig)
+	}
+	if algorithm != "" {
+		return c, nil // the keys of workers are their kubelets', whatever the cluster's are
+	}
+	c.join = func(ctx context.Context) (times, error) {
+		command, err := b.lab.Output(ctx, server.Name, "kubeadm", "token", "create", "--print-join-command")
+		if err != nil {
+			return times{}, err
+		}
+		return b.timed(ctx, b.lab.Hosts[1:], strings.Fields(command)...)
+	}
+	return c, nil
 }
 
 // renderKubeadm makes kubeadm's configuration of a Cluster document of the lab: the same version and network, and the lab's

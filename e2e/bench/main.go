@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/myadm/myadm/e2e/lab"
@@ -27,6 +28,7 @@ type options struct {
 	dir    string
 	myadm  string
 	output string
+	phases bool
 	keep   bool
 }
 
@@ -55,6 +57,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.dir, "dir", filepath.Join(".lab", "bench"), "`folder` of the lab; what is in it is removed")
 	f.StringVar(&o.myadm, "myadm", filepath.Join("bin", "myadm"), "the `binary` to measure")
 	f.StringVar(&o.output, "o", "text", "how the result is written: `text or json`")
+	f.BoolVar(&o.phases, "phases", false, "tell of myadm's phases; json always does")
 	f.BoolVar(&o.keep, "keep", false, "leave the hosts as they are after the last turn")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -85,14 +88,16 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 			err = errors.Join(err, b.down(context.WithoutCancel(ctx)))
 		}()
 	}
-	r, err := b.measure(ctx, o.rounds)
-	if err != nil {
+	r := &report{Kubernetes: b.version, CPUs: runtime.NumCPU()}
+	err = b.measure(ctx, r, o.rounds)
+	if len(r.Series) == 0 {
 		return err
 	}
+	// What was measured before something failed is told, too.
 	if o.output == "json" {
-		return r.writeJSON(stdout)
+		return errors.Join(err, r.writeJSON(stdout))
 	}
-	return r.writeText(stdout)
+	return errors.Join(err, r.writeText(stdout, o.phases))
 }
 
 // newBench builds what is measured.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 )
 
 // The contenders' names in reports; kubeadm's may be followed by an algorithm.
@@ -18,146 +17,166 @@ const (
 // What is measured.
 const (
 	preparedInit = "init"
+	preparedBoth = "init, then join of two workers"
 	preparedJoin = "join of two workers"
-	bareInit     = "init of a bare host"
-	bareShare    = "its copying and importing alone"
-	bareJoin     = "join of two bare workers"
+	bareInit     = "bare host: init"
+	bareShare    = "bare host: copying and importing alone"
+	bareJoin     = "two bare hosts: join"
 )
 
-// target is the ratio of init that myadm is to reach.
+// target is the ratio that myadm's init is to reach.
 const target = 0.9
 
 // report is what was measured.
 type report struct {
 	Kubernetes string   `json:"kubernetesVersion"`
 	CPUs       int      `json:"cpus"` // of the machine, shared by all hosts
-	Rounds     int      `json:"rounds"`
 	Series     []series `json:"series"`
-	Compared   []ratio  `json:"ratios,omitempty"`
-
-	inits []times // of myadm, on prepared hosts
 }
 
 // series is one thing measured several times, in seconds.
 type series struct {
-	What  string    `json:"what"`
-	Tool  string    `json:"tool"`
-	End   []float64 `json:"end"`   // until the command ended
-	Ready []float64 `json:"ready"` // until its nodes were Ready; for myadm that is when it ends
+	What   string    `json:"what"`
+	Tool   string    `json:"tool"`
+	End    []float64 `json:"end"`              // until the command ended
+	Ready  []float64 `json:"ready"`            // until its nodes were Ready; for myadm that is when it ends
+	Phases []phase   `json:"phases,omitempty"` // of the run whose time is the median, or next below it
+
+	runs []times
 }
 
-// ratio compares the medians of a command's time: what myadm needs until its nodes are Ready, and kubeadm to its end.
+// ratio compares the medians of a command's time, in seconds.
 type ratio struct {
-	What    string  `json:"what"`
-	Tool    string  `json:"tool"` // that myadm is compared with
-	Myadm   float64 `json:"myadm"`
-	Kubeadm float64 `json:"kubeadm"`
-	Ratio   float64 `json:"ratio"`
+	What  string  `json:"what"`
+	Tool  string  `json:"tool"`  // that myadm is compared with
+	Myadm float64 `json:"myadm"` // until all nodes were Ready
+	Other float64 `json:"other"` // until the tool ended
+	Ratio float64 `json:"ratio"`
+}
+
+// sum compares init on a bare host with its two parts, all by their medians, in seconds.
+type sum struct {
+	Whole float64 `json:"whole"`
+	Share float64 `json:"copyingAndImporting"`
+	Rest  float64 `json:"preparedInit"`
+	Ratio float64 `json:"ratio"`
+}
+
+// find returns a series, or nil.
+func (r *report) find(what, tool string) *series {
+	i := slices.IndexFunc(r.Series, func(s series) bool { return s.What == what && s.Tool == tool })
+	if i < 0 {
+		return nil
+	}
+	return &r.Series[i]
 }
 
 // add adds a measurement to its series.
 func (r *report) add(what, tool string, t times) {
-	i := slices.IndexFunc(r.Series, func(s series) bool { return s.What == what && s.Tool == tool })
-	if i < 0 {
-		i = len(r.Series)
+	s := r.find(what, tool)
+	if s == nil {
 		r.Series = append(r.Series, series{What: what, Tool: tool})
+		s = &r.Series[len(r.Series)-1]
 	}
-	s := &r.Series[i]
 	s.End, s.Ready = append(s.End, t.end.Seconds()), append(s.Ready, t.ready.Seconds())
-	if what == preparedInit && tool == nameMyadm {
-		r.inits = append(r.inits, t)
-	}
+	s.runs = append(s.runs, t)
+	sorted := slices.SortedFunc(slices.Values(s.runs), func(a, b times) int { return cmp.Compare(a.end, b.end) })
+	s.Phases = sorted[(len(sorted)-1)/2].phases
 }
 
-// of returns a series; without measurements if there is none.
-func (r *report) of(what, tool string) series {
-	i := slices.IndexFunc(r.Series, func(s series) bool { return s.What == what && s.Tool == tool })
-	if i < 0 {
-		return series{What: what, Tool: tool}
-	}
-	return r.Series[i]
-}
-
-// median is the middle value, or the mean of the two in the middle; zero of none.
+// median is the middle value, or the mean of the two in the middle. There is at least one.
 func median(values []float64) float64 {
 	n := len(values)
-	if n == 0 {
-		return 0
-	}
 	sorted := slices.Sorted(slices.Values(values))
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// ratios compares myadm with every way of kubeadm.
+// ratios compares myadm with every way of kubeadm, by what is measured of both.
 func (r *report) ratios() []ratio {
 	var all []ratio
 	for _, s := range r.Series {
-		if s.Tool == nameMyadm || len(s.End) == 0 {
+		mine := r.find(s.What, nameMyadm)
+		if s.Tool == nameMyadm || mine == nil {
 			continue
 		}
-		mine, theirs := median(r.of(s.What, nameMyadm).Ready), median(s.End)
-		all = append(all, ratio{What: s.What, Tool: s.Tool, Myadm: mine, Kubeadm: theirs, Ratio: mine / theirs})
+		a, b := median(mine.Ready), median(s.End)
+		all = append(all, ratio{What: s.What, Tool: s.Tool, Myadm: a, Other: b, Ratio: a / b})
 	}
 	return all
 }
 
-// typical are the phases of the init whose time is the median, or the one below.
-func (r *report) typical() times {
-	if len(r.inits) == 0 {
-		return times{}
+// bare compares a bare host's init with its parts; nil when one of them was not measured.
+func (r *report) bare() *sum {
+	whole, share, rest := r.find(bareInit, nameMyadm), r.find(bareShare, nameMyadm), r.find(preparedInit, nameMyadm)
+	if whole == nil || share == nil || rest == nil {
+		return nil
 	}
-	sorted := slices.SortedFunc(slices.Values(r.inits), func(a, b times) int { return cmp.Compare(a.end, b.end) })
-	return sorted[(len(sorted)-1)/2]
+	s := sum{Whole: median(whole.Ready), Share: median(share.Ready), Rest: median(rest.Ready)}
+	s.Ratio = s.Whole / (s.Share + s.Rest)
+	return &s
 }
 
 func (r *report) writeJSON(w io.Writer) error {
-	r.Compared = r.ratios()
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(struct {
 		*report
-		Phases []phase `json:"phases"` // of myadm's init on a prepared host
-	}{r, r.typical().phases})
+		Ratios []ratio `json:"ratios"`
+		Bare   *sum    `json:"bare,omitempty"`
+	}{r, r.ratios(), r.bare()})
 }
 
-func (r *report) writeText(out io.Writer) error {
-	fmt.Fprintf(out, "\nKubernetes %s on a machine with %d CPUs, %d rounds, in seconds. Unless bare, hosts have runtime, binaries\n"+
-		"and images. Keys: myadm ECDSA-P256, kubeadm RSA-2048 if no other is named.\n\n", r.Kubernetes, r.CPUs, r.Rounds)
-	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%s\tmin\tmedian\tmax\t\n", pad(""))
+// writeText prints the report for people, with every phase of myadm's if they are asked for.
+func (r *report) writeText(w io.Writer, phases bool) error {
+	p := printer{w: w}
+	p.line("\nKubernetes %s, all hosts on one machine with %d CPUs; seconds. A host that is not called bare has its runtime,", r.Kubernetes, r.CPUs)
+	p.line("binaries and images. Keys: myadm ECDSA-P256, kubeadm RSA-2048 where no other is named.\n")
+	p.line("%-58s %6s %6s %6s", "", "min", "median", "max")
 	for _, s := range r.Series {
-		row := func(until string, values []float64) {
-			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t\n", pad(s.What+": "+s.Tool+until), slices.Min(values), median(values), slices.Max(values))
+		if s.Tool != nameMyadm {
+			p.row(s.What+", "+s.Tool+", to its end", s.End)
 		}
-		if s.Tool == nameMyadm {
-			row(", to Ready", s.Ready)
-			continue
+		p.row(s.What+", "+s.Tool+", to Ready", s.Ready)
+	}
+	for _, s := range r.Series {
+		if phases && len(s.Phases) > 0 {
+			p.phases(s)
 		}
-		row(", to its end", s.End)
-		row(", to Ready", s.Ready)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-
-	fmt.Fprintf(out, "\nmyadm's init, phase by phase (median round):\n")
-	for _, p := range r.typical().phases {
-		fmt.Fprintf(out, "  %5.1f to %4.1f  %-18s %s\n", p.From, p.To, p.Name, p.Text)
-	}
-
-	fmt.Fprintln(out)
+	p.line("")
 	for _, c := range r.ratios() {
 		goal := ""
 		if c.What == preparedInit {
 			goal = fmt.Sprintf(" (target %.1f)", target)
 		}
-		fmt.Fprintf(out, "%s: myadm %.1f s, %s %.1f s, ratio %.2f%s\n", c.What, c.Myadm, c.Tool, c.Kubeadm, c.Ratio, goal)
+		p.line("%s: myadm %.1f s, %s %.1f s, ratio %.2f%s", c.What, c.Myadm, c.Tool, c.Other, c.Ratio, goal)
 	}
-	whole, share, rest := median(r.of(bareInit, nameMyadm).Ready), median(r.of(bareShare, nameMyadm).Ready), median(r.of(preparedInit, nameMyadm).Ready)
-	_, err := fmt.Fprintf(out, "bare host: %.1f s to Ready; copying and importing %.1f s + init %.1f s = %.1f s, ratio %.2f (target 1.0)\n",
-		whole, share, rest, share+rest, whole/(share+rest))
-	return err
+	if b := r.bare(); b != nil {
+		p.line("bare host: %.1f s to Ready; copying and importing %.1f s + init %.1f s = %.1f s, ratio %.2f (target 1.0)",
+			b.Whole, b.Share, b.Rest, b.Share+b.Rest, b.Ratio)
+	}
+	return p.err
 }
 
-// pad makes a heading of a row as wide as the others: the table's figures are aligned to the right, its headings to the left.
-func pad(s string) string { return fmt.Sprintf("%-52s", s) }
+// printer keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func (p *printer) row(name string, values []float64) {
+	p.line("%-58s %6.1f %6.1f %6.1f", name, slices.Min(values), median(values), slices.Max(values))
+}
+
+func (p *printer) phases(s series) {
+	p.line("\n%s, %s, phase by phase", s.What, s.Tool)
+	for _, f := range s.Phases {
+		p.line("%6.1f to %5.1f  %-8s %-18s %s", f.From, f.To, f.Host, f.Name, f.Text)
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func seconds(end, ready float64) times {
+	return times{end: time.Duration(end * float64(time.Second)), ready: time.Duration(ready * float64(time.Second))}
+}
+
+// measured is a report as a run of three rounds makes it.
+func measured() *report {
+	r := &report{Kubernetes: "v1.37.2", CPUs: 2}
+	for i, end := range []float64{9, 6, 7} {
+		t := seconds(end, end)
+		t.phases = []phase{{Name: "certs", Host: "h1", From: 0.1, To: end, Text: "done, 22 changes"}}
+		r.add(preparedInit, nameMyadm, t)
+		r.add(preparedInit, nameKubeadm, seconds(8+float64(i), 12))
+	}
+	r.add(preparedJoin, nameMyadm, seconds(4, 4))
+	r.add(bareInit, nameMyadm, seconds(12, 12))
+	r.add(bareShare, nameMyadm, seconds(8, 8))
+	return r
+}
+
+func TestRatiosAreOfMyadmsReadyAndTheOthersEnd(t *testing.T) {
+	want := []ratio{{What: preparedInit, Tool: nameKubeadm, Myadm: 7, Other: 9, Ratio: 7.0 / 9}}
+	if diff := cmp.Diff(want, measured().ratios()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestBareHostIsComparedWithItsParts(t *testing.T) {
+	want := &sum{Whole: 12, Share: 8, Rest: 7, Ratio: 0.8}
+	if diff := cmp.Diff(want, measured().bare()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	r := &report{}
+	r.add(bareInit, nameMyadm, seconds(12, 12))
+	if got := r.bare(); got != nil {
+		t.Errorf("without the parts: %+v, want nil", got)
+	}
+}
+
+func TestPhasesAreThoseOfTheMedianRun(t *testing.T) {
+	if got := measured().find(preparedInit, nameMyadm).Phases; len(got) != 1 || got[0].To != 7 {
+		t.Errorf("phases %+v, want those of the run of 7 s", got)
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for _, tt := range []struct {
+		values []float64
+		want   float64
+	}{
+		{[]float64{3}, 3},
+		{[]float64{9, 1}, 5},
+		{[]float64{9, 1, 2}, 2},
+		{[]float64{4, 9, 1, 2}, 3},
+	} {
+		if got := median(tt.values); got != tt.want {
+			t.Errorf("median of %v is %v, want %v", tt.values, got, tt.want)
+		}
+	}
+}
+
+func TestTextReport(t *testing.T) {
+	var with, without bytes.Buffer
+	if err := measured().writeText(&with, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := measured().writeText(&without, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"init, myadm, to Ready                                         6.0    7.0    9.0\n",
+		"init, kubeadm, to its end                                     8.0    9.0   10.0\n",
+		"init, kubeadm, to Ready                                      12.0   12.0   12.0\n",
+		"init: myadm 7.0 s, kubeadm 9.0 s, ratio 0.78 (target 0.9)\n",
+		"bare host: 12.0 s to Ready; copying and importing 8.0 s + init 7.0 s = 15.0 s, ratio 0.80 (target 1.0)\n",
+	} {
+		if !strings.Contains(without.String(), want) {
+			t.Errorf("there is no line %q in:\n%s", want, without.String())
+		}
+	}
+	if line := "   0.1 to   7.0  h1       certs              done, 22 changes\n"; !strings.Contains(with.String(), line) || strings.Contains(without.String(), line) {
+		t.Errorf("%q is not in just the first of:\n%s\n%s", line, with.String(), without.String())
+	}
+}
+
+func TestJSONReport(t *testing.T) {
+	var out bytes.Buffer
+	if err := measured().writeJSON(&out); err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		KubernetesVersion string
+		Series            []struct {
+			What, Tool string
+			End, Ready []float64
+		}
+		Ratios []struct{ Ratio float64 }
+		Bare   struct{ Ratio float64 }
+	}
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.KubernetesVersion != "v1.37.2" || len(got.Series) != 5 || len(got.Ratios) != 1 || got.Bare.Ratio != 0.8 {
+		t.Errorf("got %+v", got)
+	}
+	if diff := cmp.Diff([]float64{9, 6, 7}, got.Series[0].End); diff != "" {
+		t.Errorf("every measurement is told, in its order (-want +got):\n%s", diff)
+	}
+}
