@@ -48,7 +48,7 @@ func echo(t *testing.T, network string) string {
 	if network == "unix" {
 		dir, err := os.MkdirTemp("", "echo") // t.TempDir is too long for a socket
 		must(t, err)
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // it is a temporary folder
 		address = filepath.Join(dir, "s")
 	}
 	var listen net.ListenConfig

@@ -16,6 +16,7 @@ package hosttest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -161,7 +162,7 @@ func (f *Fake) Upload(ctx context.Context, blob host.Blob, progress func(int64))
 		if progress != nil && n > 0 {
 			progress(int64(part.Len()))
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return f.endUpload(ctx, blob, part.Bytes())
 		}
 		if err == nil {

@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -177,7 +178,8 @@ type unitError struct {
 func (e *unitError) Error() string { return e.text }
 
 func exit(cmd host.Cmd, err error) error {
-	if e, ok := err.(*unitError); ok {
+	var e *unitError
+	if errors.As(err, &e) {
 		return &host.ExitError{Argv: cmd.Argv, Code: e.code, Stderr: []byte(e.text + "\n")}
 	}
 	return err

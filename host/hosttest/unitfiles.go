@@ -137,7 +137,7 @@ func (u *Units) content(unit string) (string, bool) {
 	for _, folder := range unitFolders {
 		for _, p := range u.f.files.below(path.Join(folder, unit+".d")) {
 			if path.Ext(p) == ".conf" {
-				data, _ := u.f.files.read(p) //nolint:errcheck // a folder that is called .conf has no content
+				data, _ := u.f.files.read(p)
 				fmt.Fprintf(&b, "\n# %s\n%s", p, data)
 			}
 		}

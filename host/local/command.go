@@ -63,11 +63,11 @@ func end(c *exec.Cmd, ended <-chan error) {
 	group := -c.Process.Pid
 	syscall.Kill(group, syscall.SIGTERM) //nolint:errcheck // it has just ended
 	select {
-	case <-ended:
+	case <-ended: //nolint:errcheck // that it ended is what was wanted
 		syscall.Kill(group, syscall.SIGKILL) //nolint:errcheck // nothing of it is left
 	case <-time.After(endWait):
 		syscall.Kill(group, syscall.SIGKILL) //nolint:errcheck // it has just ended
-		<-ended
+		<-ended                              //nolint:errcheck // that it ended is what was wanted
 	}
 }
 

@@ -122,7 +122,7 @@ func mountPoints() ([]string, error) {
 			return nil, fmt.Errorf("mountinfo: %q", lines.Text())
 		}
 		points = append(points, octal.ReplaceAllStringFunc(fields[4], func(s string) string {
-			n, _ := strconv.ParseUint(s[1:], 8, 8) //nolint:errcheck // three octal digits; those above 377 do not occur
+			n, _ := strconv.ParseUint(s[1:], 8, 8) // three octal digits; those above 377 do not occur
 			return string([]byte{byte(n)})
 		}))
 	}

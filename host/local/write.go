@@ -177,7 +177,7 @@ func copyFrom(ctx context.Context, f *os.File, blob host.Blob, offset int64, pro
 		if offset += n; n > 0 {
 			progress(offset)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

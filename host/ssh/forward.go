@@ -60,7 +60,7 @@ func newForward(far net.Conn, h *Host, network, address string) *forward {
 // Read gives the reason when it was the SSH connection that ended.
 func (f *forward) Read(b []byte) (int, error) {
 	n, err := f.Conn.Read(b)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		select {
 		case <-f.host.gone:
 			return n, f.host.lost()

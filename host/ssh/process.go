@@ -75,7 +75,7 @@ func (p *process) end(pid int) {
 			case pid = <-p.stderr.pids: // it had only just started
 				p.h.warden.tell("+", pid)
 				p.h.warden.tell(order, pid)
-			case <-p.done:
+			case <-p.done: //nolint:errcheck // that it ended is what was wanted
 				if pid != 0 {
 					p.h.warden.tell("-", pid)
 				}

@@ -120,13 +120,13 @@ func read(client *sftp.Client, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { go f.Close() }() //nolint:errcheck // nothing was written
+	defer func() { go f.Close() }()
 	var data []byte
 	for packets := 1; ; packets = window {
 		part := make([]byte, packets*packet)
 		n, err := readAt(f, part, int64(len(data)))
 		data = append(data, part[:n]...)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return data, nil
 		}
 		if err != nil {

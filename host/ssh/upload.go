@@ -95,7 +95,7 @@ func (h *Host) transfer(ctx context.Context, client *sftp.Client, blob host.Blob
 	if err != nil {
 		return err
 	}
-	defer func() { go f.Close() }() //nolint:errcheck // it is on disk, or given up
+	defer func() { go f.Close() }()
 	progress(offset)
 	if err := h.send(ctx, f, blob, offset, progress); err != nil {
 		return err
@@ -178,7 +178,7 @@ func (h *Host) settle(ctx context.Context, client *sftp.Client, f *sftp.File, bl
 	}
 	if infos[0].SHA256 != blob.SHA256 {
 		// The next upload must not trust it. That it is gone is no condition: its sum would be wrong once more.
-		await(ctx, h, func() (struct{}, error) { return struct{}{}, client.Remove(part) }) //nolint:errcheck
+		await(ctx, h, func() (struct{}, error) { return struct{}{}, client.Remove(part) }) //nolint:errcheck // as said
 		return fmt.Errorf("%w: %s of %d bytes, want %s of %d; hint: the source may have changed since it was summed",
 			errWrongSum, infos[0].SHA256, infos[0].Size, blob.SHA256, blob.Size)
 	}

@@ -97,7 +97,7 @@ func (h *Host) write(ctx context.Context, client *sftp.Client, file host.File) (
 		return err
 	}
 	defer func() {
-		go f.Close() //nolint:errcheck // the content is on disk, or given up
+		go f.Close() // the content is on disk, or given up
 		if err != nil {
 			client.Remove(temp) //nolint:errcheck // the first error tells more
 		}

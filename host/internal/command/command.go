@@ -60,7 +60,7 @@ func (in *Input) Feed(pipe io.WriteCloser) {
 			return // in.err, or the command has ended without reading all
 		}
 	}
-	pipe.Close() //nolint:errcheck // the command has ended
+	pipe.Close()
 }
 
 // Failed is closed when the input could not be read; Err is why.

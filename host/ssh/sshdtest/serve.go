@@ -148,6 +148,10 @@ func (s *Server) exec(ch ssh.Channel, requests <-chan *ssh.Request, line string)
 		cmd.Args[2] = strings.ReplaceAll(line, "sftp-server", "sftp-server-that-is-not-there")
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if s.mounts != "" {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+		cmd.Args[2] = s.mounts + cmd.Args[2]
+	}
 	stdin, _ := cmd.StdinPipe()
 	stdout, _ := cmd.StdoutPipe()
 	stderr, _ := cmd.StderrPipe()

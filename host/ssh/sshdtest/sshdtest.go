@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,10 @@ type Config struct {
 	// NoSudo makes the login a user who is not root, on a host without sudo.
 	NoSudo bool
 
+	// Own are folders of this machine in whose place the server's commands find folders of the server's own, as hosts do
+	// that are not the same machine. It takes root.
+	Own []string
+
 	// Profile is run by the shell before every command, as ~/.bashrc is.
 	Profile string
 
@@ -48,6 +53,7 @@ type Server struct {
 	config Config
 	auth   *ssh.ServerConfig
 	bin    string // a folder that comes first in PATH
+	mounts string // puts Own in place
 
 	mu         sync.Mutex
 	authorized map[string]bool
@@ -85,6 +91,7 @@ func New(t testing.TB, config Config) *Server {
 		s.auth.AddHostKey(key)
 	}
 	s.tools(t)
+	s.own(t)
 
 	var listen net.ListenConfig
 	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -128,6 +135,17 @@ func (s *Server) tools(t testing.TB) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(s.bin, "sftp-server"), "#!/bin/sh\n"+serveVariable+"=1 exec "+quote.Word(self)+"\n", 0o755)
+}
+
+// own makes the folders of Config.Own, which a command sees because it runs in a mount namespace with them.
+func (s *Server) own(t testing.TB) {
+	for i, folder := range s.config.Own {
+		mine := filepath.Join(t.TempDir(), strconv.Itoa(i))
+		if err := os.Mkdir(mine, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s.mounts += quote.Argv("mount", "--bind", mine, folder) + " && "
+	}
 }
 
 func write(t testing.TB, path, content string, mode os.FileMode) {
