@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +49,10 @@ func testCluster(t testing.TB, names ...string) (*cluster.Cluster, []*machine) {
 	for i, n := range c.Nodes {
 		n.Spec = cfg.Spec.Hosts[i]
 	}
-	c.Bundle = testBundle(t, "kubelet 1")
+	var err error
+	if c.Bundle, err = sharedBundle(); err != nil {
+		t.Fatal(err)
+	}
 	answerKernel(c, machines)
 	return c, machines
 }
@@ -57,20 +63,35 @@ func answerKernel(c *cluster.Cluster, machines []*machine) {
 	}
 }
 
-// testBundle is a bundle of tiny artifacts; kubelet is the content of that binary. The blob of an image is what the
+// sharedBundle is the bundle of most tests, made once. It is only read.
+var sharedBundle = sync.OnceValues(func() (*bundle.Bundle, error) { return makeBundle(filepath.Join(testDir, "bundle"), "kubelet 1") })
+
+// testDir is a folder for all tests.
+var testDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "phases")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	testDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// makeBundle makes a bundle of tiny artifacts; kubelet is the content of that binary. The blob of an image is what the
 // machine's `ctr images import` reads.
-func testBundle(t testing.TB, kubelet string) *bundle.Bundle {
-	t.Helper()
-	dir := t.TempDir()
+func makeBundle(dir, kubelet string) (*bundle.Bundle, error) {
 	w, err := bundle.Create(dir, testVersion)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
+	var errs []error
 	add := func(a bundle.Artifact, content string) {
 		a.Version, a.OS, a.Arch = testVersion, "linux", "amd64"
-		if err := w.Add(a, strings.NewReader(content)); err != nil {
-			t.Fatal(err)
-		}
+		errs = append(errs, w.Add(a, strings.NewReader(content)))
 	}
 	binary := func(role bundle.Role, target string) bundle.Artifact {
 		name := target[strings.LastIndex(target, "/")+1:]
@@ -92,9 +113,7 @@ func testBundle(t testing.TB, kubelet string) *bundle.Bundle {
 	cfg := &config.Cluster{Spec: config.Spec{KubernetesVersion: testVersion}}
 	config.SetDefaults(cfg)
 	images, err := config.ImagesOf(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	errs = append(errs, err)
 	for _, ref := range []string{images.Etcd, images.APIServer, images.ControllerManager, images.Scheduler} {
 		image(bundle.RoleControlPlane, ref)
 	}
@@ -102,15 +121,10 @@ func testBundle(t testing.TB, kubelet string) *bundle.Bundle {
 		image(bundle.RoleNode, ref)
 	}
 	image(bundle.RoleFlannel, images.Flannel)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
+	if err := errors.Join(append(errs, w.Close())...); err != nil {
+		return nil, err
 	}
-	b, err := bundle.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
+	return bundle.Open(dir)
 }
 
 // run runs steps and fails the test if they do.

@@ -32,7 +32,12 @@ func TestKubeletRestartsWhenItsFilesChange(t *testing.T) {
 			m.touch(manifests.KubeletUnitPath, 0o644, "[Service]\n")
 		}, 1},
 		{"its binary, by another phase", func(t *testing.T, c *cluster.Cluster, m *machine) {
-			c.Bundle = testBundle(t, "kubelet 2")
+			b, err := makeBundle(t.TempDir(), "kubelet 2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { b.Close() })
+			c.Bundle = b
 			run(t, Binaries(c, c.Nodes))
 		}, 1},
 		// A kubelet that was started with a token never looks at the file again, and the token may have expired.
