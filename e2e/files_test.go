@@ -56,7 +56,7 @@ func (s *site) everything(t *testing.T, host string) listing {
 	return s.list(t, host, `
 		find `+disks+` -xdev `+prune.String()+` -type d -printf '%p\t%y %m %U:%G\n' -o ! -type f -printf '%p\t%y %m %U:%G %l\n'
 		find `+disks+` -xdev `+prune.String()+` -type f -printf '%p\t%y %m %U:%G %s bytes\n'
-		find `+disks+` -xdev `+prune.String()+` -type f -print0 | xargs -0 sha256sum | sed 's/^\([0-9a-f]*\)  \(.*\)/\2 (content)\t\1/'`)
+		find `+disks+` -xdev `+prune.String()+` -type f -print0 | xargs -0 sha256sum --zero | tr '\0' '\n' | sed 's/^\([0-9a-f]*\)  \(.*\)/\2 (content)\t\1/'`)
 }
 
 // list reads the lines PATH TAB TEXT that a script prints.

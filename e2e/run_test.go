@@ -37,7 +37,7 @@ func (r result) want(t *testing.T, code int) result {
 	if r.code != code {
 		t.Fatalf("want exit code %d, got: %s", code, r)
 	}
-	t.Logf("%s: %.1f s", r.command, r.took.Seconds())
+	t.Logf("%.60s...: %.1f s", r.command, r.took.Seconds())
 	return r
 }
 
@@ -59,7 +59,11 @@ func (s *site) myadm(t *testing.T, env []string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
-	return s.start(ctx, t, nil, env, args...).wait(t)
+	r, err := s.start(ctx, t, nil, env, args...).wait()
+	if err != nil {
+		t.Fatalf("%v: %s", err, r)
+	}
+	return r
 }
 
 // running is a command under way.
@@ -106,24 +110,20 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 }
 
 // wait waits for the end. A command that was killed by a signal has the shell's code for it, 128 and the signal.
-func (r *running) wait(t *testing.T) result {
-	t.Helper()
+func (r *running) wait() (result, error) {
 	err := r.cmd.Wait()
 	res := result{
 		command: "myadm " + strings.Join(r.cmd.Args[1:], " "), stdout: r.stdout.String(), stderr: r.stderr.String(), took: time.Since(r.began),
 	}
 	var exit *exec.ExitError
-	switch {
-	case err == nil:
-	case errors.As(err, &exit):
-		res.code = exit.ExitCode()
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			res.code = 128 + int(status.Signal())
-		}
-	default:
-		t.Fatalf("%v: %s", err, res)
+	if !errors.As(err, &exit) {
+		return res, err
 	}
-	return res
+	res.code = exit.ExitCode()
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		res.code = 128 + int(status.Signal())
+	}
+	return res, nil
 }
 
 // eventually asks until check is content; after limit its last word fails the test.

@@ -1,0 +1,147 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/myadm/myadm/e2e/lab"
+)
+
+// atOnce is how long myadm may go on after a Ctrl-C.
+const atOnce = 5 * time.Second
+
+// moments are those at which init is interrupted: when myadm prints a line, or as soon as a test holds on the host.
+var moments = []struct {
+	name   string
+	signal syscall.Signal
+	line   []string // words of a line of stderr
+	holds  string   // a script on the host
+}{
+	{name: "Ctrl-C while binaries travel", signal: syscall.SIGINT, holds: "ls /usr/local/bin/.kubelet.myadm-*.part"},
+	{name: "SIGKILL while binaries travel", signal: syscall.SIGKILL, holds: "ls /usr/local/bin/.kubelet.myadm-*.part"},
+	{name: "Ctrl-C while certificates are made", signal: syscall.SIGINT, line: []string{"certs", "create /etc/kubernetes/pki/sa.pub"}},
+	{name: "SIGKILL while certificates are made", signal: syscall.SIGKILL, holds: "ls /etc/kubernetes/pki/*.key /etc/kubernetes/pki/.*.myadm-*"},
+	{name: "SIGKILL while images are imported", signal: syscall.SIGKILL, holds: "/usr/local/bin/ctr -n k8s.io images ls -q | grep kube-"},
+	{name: "Ctrl-C while the control plane starts", signal: syscall.SIGINT, line: []string{"kube-apiserver", "wait"}},
+	{name: "SIGKILL while the control plane starts", signal: syscall.SIGKILL, holds: "ls -d /var/log/pods/kube-system_kube-apiserver-*"},
+	{name: "SIGKILL while the cluster's objects are made", signal: syscall.SIGKILL, line: []string{"create Deployment kube-system/coredns"}},
+}
+
+// TestInterruptedInit stops init at the worst moments. Running it again ends in the same cluster as ever.
+func TestInterruptedInit(t *testing.T) {
+	for _, tt := range moments {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, lab.Options{})
+			s.interrupt(t, tt.signal, tt.line, tt.holds)
+
+			s.init(t)
+			s.wantReady(t, "h1")
+			s.waitAvailable(t)
+			if r := s.init(t, "-o", "json"); decode[initResult](t, r).Changes != 0 {
+				t.Errorf("there is still something to do: %s", r)
+			}
+			if left := s.halfWritten(t); left != "" {
+				t.Errorf("half-written files are left:\n%s", left)
+			}
+			if tokens := s.listTokens(t); len(tokens) != 1 {
+				t.Errorf("there is not one token: %+v", tokens)
+			}
+		})
+	}
+}
+
+// TestInterruptedInitIsReset cleans a host on which nothing was ever finished.
+func TestInterruptedInitIsReset(t *testing.T) {
+	s := newSite(t, lab.Options{})
+	before := s.look(t, "h1")
+	for _, tt := range moments {
+		if tt.signal != syscall.SIGKILL {
+			continue
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			s.interrupt(t, tt.signal, tt.line, tt.holds)
+			s.myadm(t, nil, "reset", "--all", "-f", s.document, "--yes").want(t, 0)
+			s.wantAsFound(t, "h1", before)
+		})
+	}
+}
+
+// interrupt runs init until the moment, sends the signal, and checks how init ends.
+func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, holds string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
+	defer cancel()
+	now := make(chan struct{})
+	moment := sync.OnceFunc(func() { close(now) })
+	if holds != "" {
+		go func() {
+			if err := s.Exec(ctx, "h1", lab.Streams{}, "bash", "-c", "until "+holds+"; do read -t 0.01 <> <(:) || true; done &>/dev/null"); err == nil {
+				moment()
+			}
+		}()
+	}
+	run := s.start(ctx, t, func(line string) {
+		for _, word := range words {
+			if !strings.Contains(line, word) {
+				return
+			}
+		}
+		if len(words) > 0 {
+			moment()
+		}
+	}, nil, s.initArgs("-v")...)
+	type end struct {
+		result
+		err error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		r, err := run.wait()
+		ended <- end{r, err}
+	}()
+	select {
+	case <-now:
+	case e := <-ended:
+		t.Fatalf("init ended before its moment came: %v: %s", e.err, e.result)
+	}
+	sent := time.Now()
+	must(t, run.cmd.Process.Signal(signal))
+	e := <-ended
+	must(t, e.err)
+	took := time.Since(sent)
+	t.Logf("interrupted after %.1f s, ended %.2f s later; last lines:\n%s", sent.Sub(run.began).Seconds(), took.Seconds(), tail(e.stderr, 4))
+	if signal == syscall.SIGKILL {
+		e.want(t, 128+int(syscall.SIGKILL))
+		return
+	}
+	e.want(t, 130)
+	if took > atOnce {
+		t.Errorf("it ended only %s after the signal", took)
+	}
+	if !strings.Contains(e.stderr, "run the same command again") || strings.Contains(e.stderr, "goroutine ") {
+		t.Errorf("it does not say how to go on: %s", e.result)
+	}
+	// A part of an upload stays for the next run to go on with.
+	for line := range strings.Lines(s.halfWritten(t)) {
+		if !strings.HasSuffix(line, ".part\n") {
+			t.Errorf("it left the half-written file %s", line)
+		}
+	}
+}
+
+// halfWritten lists the files that a host's writers keep beside a file until it is whole.
+func (s *site) halfWritten(t *testing.T) string {
+	t.Helper()
+	return s.shell(t, "h1", "find / /var/lib/containerd /var/lib/etcd /var/lib/kubelet -xdev -name '.*.myadm-*'; find /run /tmp -name '*myadm*'")
+}
+
+func tail(text string, n int) string {
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
