@@ -23,9 +23,9 @@ func CheckKubelet(apiServer, kubelet string) error {
 		return fmt.Errorf("kubelet version %q: %w", kubelet, err)
 	}
 	switch {
-	case node.Major() != api.Major(), node.Minor() > api.Minor():
+	case node.Major() > api.Major(), node.Major() == api.Major() && node.Minor() > api.Minor():
 		return fmt.Errorf("kubelet %s is newer than the API server %s; hint: upgrade the control plane first, or use a bundle of %s", kubelet, apiServer, apiServer)
-	case node.Minor()+maxKubeletSkew < api.Minor():
+	case node.Major() < api.Major(), node.Minor()+maxKubeletSkew < api.Minor():
 		return fmt.Errorf("kubelet %s is more than %d minors older than the API server %s; hint: use a bundle of %s", kubelet, maxKubeletSkew, apiServer, apiServer)
 	}
 	return nil
