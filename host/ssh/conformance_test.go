@@ -34,11 +34,12 @@ func TestConformance(t *testing.T) {
 	tests := []struct {
 		name   string
 		config sshdtest.Config
+		suite  func(t *testing.T, open func(*testing.T) host.Host, root func(*testing.T) string)
 	}{
-		{"root", sshdtest.Config{}},
-		{"root with subsystem", sshdtest.Config{Subsystem: true}},
-		{"sudo", sshdtest.Config{Sudo: sudoFree}},
-		{"sudo with password", sshdtest.Config{Sudo: sudoWithPassword}},
+		{"root", sshdtest.Config{}, hosttest.Conformance},
+		{"root with subsystem", sshdtest.Config{Subsystem: true}, hosttest.ConformFiles},
+		{"sudo", sshdtest.Config{Sudo: sudoFree}, hosttest.ConformCommands},
+		{"sudo with password", sshdtest.Config{Sudo: sudoWithPassword}, hosttest.Conformance},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,7 +47,7 @@ func TestConformance(t *testing.T) {
 			open := func(t *testing.T) host.Host {
 				return dial(t, server, ssh.Options{SudoPassword: []byte("hunter 2")})
 			}
-			hosttest.Conformance(t, open, func(t *testing.T) string { return t.TempDir() })
+			tt.suite(t, open, func(t *testing.T) string { return t.TempDir() })
 			if n := server.MostSessions(); n > 10 {
 				t.Errorf("%d sessions were open at once", n)
 			}
