@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -81,11 +82,17 @@ func (n *network) withoutControlPlane() *cluster.Cluster {
 	return c
 }
 
+// kubeletConf is a kubelet's kubeconfig; it names the file that the kubelet logs in with.
+func (n *network) kubeletConf() host.File {
+	data := strings.Replace(string(n.server.Kubeconfig()), "token: test", "tokenFile: "+config.KubeletClientCert, 1)
+	return host.File{Path: config.KubeletConf, Mode: 0o600, Data: []byte(data)}
+}
+
 // joined places what a kubelet has once it has a certificate.
 func (n *network) joined(worker string) {
 	n.fakes[worker].Put(
-		host.File{Path: config.KubeletConf, Mode: 0o600, Data: n.server.Kubeconfig()},
-		host.File{Path: config.KubeletClientCert, Mode: 0o600, Data: []byte("its own")},
+		n.kubeletConf(),
+		host.File{Path: config.KubeletClientCert, Mode: 0o600, Data: []byte("test")},
 		host.File{Path: config.PKIDir + "/ca.crt", Mode: 0o644, Data: n.server.CA()},
 	)
 }

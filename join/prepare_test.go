@@ -88,8 +88,8 @@ func TestPrepareByToken(t *testing.T) {
 	n := newNetwork(t, "w-1", "w-2")
 	c := n.withoutControlPlane()
 	n.joined("w-1")
-	opts := Options{
-		Endpoint: n.server.Address(), Token: testToken(t, tokenID+"."+tokenSecret), CACertHashes: []string{pin(t, n.server.CA())},
+	opts := Options{ // an address that only the hosts know; the server's certificate names it
+		Endpoint: "example.com:6443", Token: testToken(t, tokenID+"."+tokenSecret), CACertHashes: []string{pin(t, n.server.CA())},
 	}
 	j, err := Prepare(t.Context(), c, n.workers, opts)
 	if err != nil {

@@ -197,7 +197,7 @@ func TestNodeReadyWaitsAndTakesTheTokenAway(t *testing.T) {
 	if diff := cmp.Diff(want, check(t, p, w)); diff != "" {
 		t.Errorf("before the kubelet has started (-want +got):\n%s", diff)
 	}
-	f.Put(host.File{Path: config.KubeletConf, Mode: 0o600, Data: n.server.Kubeconfig()})
+	f.Put(n.kubeletConf())
 	if diff := cmp.Diff(want, check(t, p, w)); diff != "" {
 		t.Errorf("while the kubelet waits for its certificate (-want +got):\n%s", diff)
 	}
