@@ -79,3 +79,9 @@ func CheckBlob(b Blob) error {
 func PartPath(b Blob) string {
 	return path.Join(path.Dir(b.Path), "."+path.Base(b.Path)+".myadm-"+b.SHA256[:8]+".part")
 }
+
+// TempPath is where a file is written before it takes its place: hidden beside it. The name is always the same, so that
+// whoever writes the file next replaces what a killed run has left there, which may be a key.
+func TempPath(file string) string {
+	return path.Join(path.Dir(file), "."+path.Base(file)+".myadm-new")
+}

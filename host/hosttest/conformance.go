@@ -28,6 +28,7 @@ func ConformFiles(t *testing.T, open func(t *testing.T) host.Host, root func(t *
 		{"write fails", writeFails},
 		{"write many", writeMany},
 		{"write is atomic", writeIsAtomic},
+		{"write after a killed write", writeAfterKill},
 		{"read", readMissing},
 		{"stat", statEverything},
 		{"remove", removeEverything},

@@ -119,6 +119,28 @@ func writeIsAtomic(t *testing.T, h host.Host, dir string) {
 	must(t, <-written)
 }
 
+// What a killed run left beside a file is replaced and not gone on with, whatever it is.
+func writeAfterKill(t *testing.T, h host.Host, dir string) {
+	must(t, h.WriteFiles(t.Context(), host.File{Path: host.TempPath(dir + "/file"), Mode: 0o644, Data: []byte("longer than what follows")}))
+	must(t, h.WriteFiles(t.Context(), host.File{Path: dir + "/elsewhere", Mode: 0o644, Data: []byte("untouched")}))
+	link(t, h, "elsewhere", host.TempPath(dir+"/linked"))
+	for _, p := range []string{dir + "/file", dir + "/linked"} {
+		must(t, h.WriteFiles(t.Context(), host.File{Path: p, Mode: 0o600, Data: []byte("new")}))
+		if got := content(t, h, p); got != "new" {
+			t.Errorf("%s is %q", p, got)
+		}
+		if info := one(t, h, p); info.Mode != 0o600 {
+			t.Errorf("%s has mode %o", p, info.Mode)
+		}
+		if info := one(t, h, host.TempPath(p)); info.Exists {
+			t.Errorf("it is still there: %+v", info)
+		}
+	}
+	if got := content(t, h, dir+"/elsewhere"); got != "untouched" {
+		t.Errorf("a link was followed: %q", got)
+	}
+}
+
 func readMissing(t *testing.T, h host.Host, dir string) {
 	for _, p := range []string{dir + "/missing", dir + "/no/folder"} {
 		if _, err := h.ReadFile(t.Context(), p); !errors.Is(err, fs.ErrNotExist) {

@@ -136,6 +136,7 @@ func (f *Fake) write(file host.File) error {
 	if err := f.files.put(file.Path, &node{mode: file.Mode, data: slices.Clone(file.Data)}); err != nil {
 		return err
 	}
+	delete(f.files, host.TempPath(file.Path)) // which the others use and rename
 	f.writes = append(f.writes, file.Path)
 	return nil
 }

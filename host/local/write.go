@@ -33,7 +33,11 @@ func write(file host.File) (err error) {
 	if err := mkdir(dir); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(file.Path)+".myadm-*") // mode 0600
+	temp := host.TempPath(file.Path)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a run that was killed
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -91,8 +90,11 @@ func (h *Host) write(ctx context.Context, client *sftp.Client, file host.File) (
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	temp := path.Join(path.Dir(file.Path), "."+path.Base(file.Path)+".myadm-"+rand.Text()[:8])
+	temp := host.TempPath(file.Path)
 	f, err := create(client, temp)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && client.Remove(temp) == nil { // left by a run that was killed
+		f, err = create(client, temp)
+	}
 	if err != nil {
 		return err
 	}
