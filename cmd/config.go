@@ -28,7 +28,7 @@ func newConfigCommand(streams Streams) *cobra.Command {
 		},
 		newConfigValidateCommand(streams),
 	)
-	return cmd
+	return group(cmd)
 }
 
 func newConfigValidateCommand(streams Streams) *cobra.Command {

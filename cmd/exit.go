@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/join"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
@@ -38,7 +39,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDone
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &unknown):
+	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &unknown), errors.Is(err, join.ErrNoToken):
 		return exitUsage
 	case errors.As(err, &refused):
 		return exitPreflight
@@ -54,14 +55,20 @@ func printError(w io.Writer, err error) {
 	}
 }
 
+// flatten takes apart what was joined. An error whose text says more than its parts do is kept whole.
 func flatten(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}
 	var all []error
+	var lines []string
 	for _, e := range joined.Unwrap() {
 		all = append(all, flatten(e)...)
+		lines = append(lines, e.Error())
+	}
+	if err.Error() != strings.Join(lines, "\n") {
+		return []error{err}
 	}
 	return all
 }

@@ -75,9 +75,10 @@ func newInitPhaseCommand(streams Streams) *cobra.Command {
 	for _, p := range initPhases() {
 		var flags initFlags
 		sub := &cobra.Command{
-			Use:   p.Name,
-			Short: p.Short,
-			Args:  noArgs,
+			Use:     p.Name,
+			Short:   p.Short,
+			Example: "  myadm init phase " + p.Name + " -f cluster.yaml",
+			Args:    noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				flags.only = []string{p.Name}
 				return runInit(cmd.Context(), streams, flags)
@@ -86,7 +87,7 @@ func newInitPhaseCommand(streams Streams) *cobra.Command {
 		flags.register(sub)
 		cmd.AddCommand(sub)
 	}
-	return cmd
+	return group(cmd)
 }
 
 // initPhases lists the phases for the help text; they are made for no host and never run.

@@ -87,7 +87,26 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a host was refus
 	}
 	root.SetHelpCommandGroupID("tools")
 	root.SetCompletionCommandGroupID("tools")
-	return root
+	return group(root)
+}
+
+// group makes of a command one that only holds others: alone it shows its help, and a name that it does not hold is an
+// error. By itself cobra would show the help for that too, and a script with a typo would go on.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2 // letters that may be wrong
+	cmd.DisableFlagsInUseLine = true
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		hint := cmd.CommandPath() + " --help"
+		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+			hint = "did you mean " + strings.Join(similar, " or ") + "?"
+		}
+		return usageError{fmt.Errorf("unknown command %q for %q; hint: %s", args[0], cmd.CommandPath(), hint)}
+	}
+	return cmd
 }
 
 // applyEnvironment gives every flag that is not on the command line the value of its MYADM_ variable.

@@ -25,7 +25,7 @@ func newTokenCommand(streams Streams) *cobra.Command {
 The cluster is reached through its control plane: that of the document, the one of --host, or this machine.`,
 	}
 	cmd.AddCommand(newTokenCreateCommand(streams), newTokenListCommand(streams), newTokenDeleteCommand(streams))
-	return cmd
+	return group(cmd)
 }
 
 // tokenFlags are those of token create.

@@ -35,6 +35,9 @@ type Options struct {
 	Patience        time.Duration // for a node to become Ready
 }
 
+// ErrNoToken says that nothing was given that a host that has not joined yet could join with.
+var ErrNoToken = errors.New("there is no token to join with; hint: --token and --discovery-token-ca-cert-hash as `myadm token create --print-join-command` prints them, or -f with a document that names the control plane")
+
 // Joining is what a host needs to know of the cluster that it joins.
 type Joining struct {
 	Server  string // URL of the API
@@ -121,7 +124,7 @@ func (j *Joining) asAdmin(ctx context.Context, c *cluster.Cluster) (*kube.Client
 // byToken discovers the cluster through a host that is to join, so that the operator needs no route to the API.
 func (j *Joining) byToken(ctx context.Context, c *cluster.Cluster, n *cluster.Node, opts Options) (*kube.Client, error) {
 	if opts.Token == (kube.Token{}) {
-		return nil, errors.New("there is no token to join with; hint: --token and --discovery-token-ca-cert-hash as `myadm token create --print-join-command` prints them, or -f with a document that names the control plane")
+		return nil, ErrNoToken
 	}
 	info, err := Discover(ctx, DiscoverOptions{
 		Endpoint: opts.Endpoint, Token: opts.Token, CACertHashes: opts.CACertHashes, SkipCAPin: opts.SkipCAPin, Dial: n.Dial,
