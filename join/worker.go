@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
@@ -134,10 +136,26 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 			if err != nil {
 				return err
 			}
+			if err := hasten(ctx, client, h, n); err != nil {
+				return err
+			}
 			if err := phases.WaitReady(ctx, client, n, patience); err != nil {
 				return err
 			}
 			return h.Remove(ctx, config.BootstrapKubeletConf)
 		},
 	}
+}
+
+// hasten restarts a kubelet that has its certificate and no Node yet. It has tried to register without one meanwhile,
+// lets more and more seconds pass before it tries again, and by then may have given up other things for ten more.
+func hasten(ctx context.Context, client *kube.Client, h host.Host, n *cluster.Node) error {
+	registered, err := phases.IsRegistered(ctx, client, n.Spec.Name)
+	if err != nil || registered {
+		return err
+	}
+	if _, err := h.Run(ctx, host.Command("systemctl", "restart", "kubelet.service")); err != nil {
+		return fmt.Errorf("restart the kubelet: %w", err)
+	}
+	return nil
 }

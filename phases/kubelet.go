@@ -36,10 +36,18 @@ func Kubelet(c *cluster.Cluster, nodes []*cluster.Node, shared func() ([]byte, e
 			if err != nil {
 				return nil, err
 			}
+			// The kubelet looks for static pods on workers too, and complains every second while there is no place for them.
+			folder, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
+			if err != nil {
+				return nil, err
+			}
 			state, err := diffUnit(ctx, r, service)
-			return append(changes, state...), err
+			return slices.Concat(changes, folder, state), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			if err := makeFolder(ctx, h, config.ManifestsDir, manifestsMode, changes); err != nil {
+				return err
+			}
 			if err := writeRendered(ctx, h, render, changes); err != nil {
 				return err
 			}

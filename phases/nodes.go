@@ -67,6 +67,15 @@ func marksOf(n *cluster.Node) (name string, marks kube.NodeMarks) {
 // nodeRef names a Node.
 func nodeRef(name string) kube.Ref { return kube.Ref{APIVersion: "v1", Kind: "Node", Name: name} }
 
+// IsRegistered tells whether a node's kubelet has made its Node.
+func IsRegistered(ctx context.Context, r kube.Reader, name string) (bool, error) {
+	_, err := r.Get(ctx, nodeRef(name))
+	if kube.NotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // IsReady tells whether a node is registered and Ready.
 func IsReady(ctx context.Context, r kube.Reader, name string) (bool, error) {
 	node, err := kube.Get[corev1.Node](ctx, r, nodeRef(name))
