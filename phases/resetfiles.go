@@ -32,7 +32,7 @@ var leftFiles = []string{
 }
 
 // runtimeLeft are those of the containerd that myadm brought.
-var runtimeLeft = []string{"/var/lib/containerd", "/run/containerd"}
+var runtimeLeft = []string{"/var/lib/containerd", "/run/containerd", "/run/nri"}
 
 // markedFiles are removed when they carry myadm's mark: somebody else's have the same names.
 var markedFiles = []string{
@@ -105,8 +105,12 @@ func splitUnits(paths []string) (files, units []string) {
 	return files, units
 }
 
-// tidyScript removes those of its arguments that are empty folders.
-const tidyScript = `for d; do rmdir "$d" 2>/dev/null; done; true`
+// tidyScript removes those of its arguments that are empty folders, and the pods' cgroups: the kubelet leaves them.
+const tidyScript = `
+for d; do rmdir "$d" 2>/dev/null; done
+find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null
+true
+`
 
 // forgetScript has systemd forget units whose files are gone.
 const forgetScript = `systemctl daemon-reload && { systemctl reset-failed kubelet.service containerd.service 2>/dev/null || true; }`
