@@ -57,9 +57,9 @@ func (e *CAPinError) Error() string {
 }
 
 const (
-	// The controller that signs cluster-info takes about a second to see a new token. Beyond that, waiting hides a typo.
-	// An endpoint that gives no answer at all is given up after its first attempt, which takes as long.
-	signingPatience = 5 * time.Second
+	// The controller that signs cluster-info takes about a second to see a new token, and more than five on a busy control
+	// plane that was made a moment ago, whose init has just printed the token. Beyond that, waiting hides a typo.
+	signingPatience = 12 * time.Second
 	connectTimeout  = 5 * time.Second
 	requestTimeout  = 10 * time.Second
 	discoveryPause  = 200 * time.Millisecond // an anonymous client may get cluster-info, but not watch it
