@@ -60,9 +60,11 @@ const (
 	// The controller that signs cluster-info takes about a second to see a new token, and more than five on a busy control
 	// plane that was made a moment ago, whose init has just printed the token. Beyond that, waiting hides a typo.
 	signingPatience = 12 * time.Second
-	connectTimeout  = 5 * time.Second
-	requestTimeout  = 10 * time.Second
-	discoveryPause  = 200 * time.Millisecond // an anonymous client may get cluster-info, but not watch it
+	// An endpoint that gives no answer at all is given up after its first attempt, which takes as long.
+	answerPatience = 5 * time.Second
+	connectTimeout = 5 * time.Second
+	requestTimeout = 10 * time.Second
+	discoveryPause = 200 * time.Millisecond // an anonymous client may get cluster-info, but not watch it
 )
 
 // Discover finds out where a cluster's API is and what CA to trust, given a token and pins of the CA. It sends no secret.
@@ -169,7 +171,7 @@ func (o DiscoverOptions) signedInfo(ctx context.Context, trust *tls.Config) (*Cl
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !passing(err) || time.Since(start) >= signingPatience {
+		if time.Since(start) >= patience(err) {
 			return nil, err
 		}
 		pause.Reset(discoveryPause)
@@ -200,11 +202,17 @@ type notReady struct{ error }
 
 func (e notReady) Unwrap() error { return e.error }
 
-// passing tells whether another attempt may help.
-func passing(err error) bool {
+// patience is how long another attempt may help; 0: none does.
+func patience(err error) time.Duration {
 	var unknown *TokenUnknownError
 	var early notReady
-	return errors.As(err, &unknown) || errors.As(err, &early)
+	switch {
+	case errors.As(err, &unknown):
+		return signingPatience
+	case errors.As(err, &early):
+		return answerPatience
+	}
+	return 0
 }
 
 // maxClusterInfo bounds what is read from a server that nobody has vouched for. The API server's own limit for an
