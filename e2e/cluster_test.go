@@ -61,6 +61,7 @@ func TestClusterOverSSH(t *testing.T) {
 	t.Run("kubeconfig", s.testKubeconfig)
 	t.Run("kubeadm takes it for its own", s.testKubeadm)
 	t.Run("init mends exactly what was broken", s.testDrift)
+	t.Run("kubeadm joins a worker", s.testKubeadmJoin)
 }
 
 // wantNoSecret looks for what must stay among hosts: keys, and tokens outside of the join command that is init's result.
@@ -123,10 +124,10 @@ func (s *site) testAgain(t *testing.T) {
 			t.Errorf("files of %s (-before +after):\n%s", h.Name, diff)
 		}
 	}
-	if diff := cmp.Diff(objects, s.objects(t)); diff != "" {
+	if diff := objects.difference(s.objects(t)); diff != "" {
 		t.Errorf("objects (-before +after):\n%s", diff)
 	}
-	if diff := cmp.Diff(lives, s.lives(t)); diff != "" {
+	if diff := lives.difference(s.lives(t)); diff != "" {
 		t.Errorf("containers (-before +after):\n%s", diff)
 	}
 	if text := s.init(t).stdout; !strings.Contains(text, "with 0 changes") {

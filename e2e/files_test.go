@@ -4,20 +4,40 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/myadm/myadm/e2e/lab"
 )
 
-// listing tells of each file of a host what the question needs, by path.
+// listing is what there is, by name, with what is to be compared of it.
 type listing map[string]string
 
-// difference lists what is there in one listing only, or differs; it is empty when they are equal.
-func (before listing) difference(after listing) string { return cmp.Diff(before, after) }
+// difference lists what is there in one listing only, or differs, by name; it is empty when they are equal.
+func (before listing) difference(after listing) string {
+	names := map[string]bool{}
+	for _, l := range []listing{before, after} {
+		for name := range l {
+			names[name] = true
+		}
+	}
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		was, had := before[name]
+		is, has := after[name]
+		if had && (!has || was != is) {
+			fmt.Fprintf(&out, "- %s\t%s\n", name, was)
+		}
+		if has && (!had || was != is) {
+			fmt.Fprintf(&out, "+ %s\t%s\n", name, is)
+		}
+	}
+	return out.String()
+}
 
 // touched lists what myadm keeps on a host, such that even writing the same bytes again shows: by inode, and by the time
 // of the last change of inode or content, which no program can set.

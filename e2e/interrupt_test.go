@@ -127,12 +127,6 @@ func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, ho
 	if !strings.Contains(e.stderr, "run the same command again") || strings.Contains(e.stderr, "goroutine ") {
 		t.Errorf("it does not say how to go on: %s", e.result)
 	}
-	// A part of an upload stays for the next run to go on with.
-	for line := range strings.Lines(s.halfWritten(t)) {
-		if !strings.HasSuffix(line, ".part\n") {
-			t.Errorf("it left the half-written file %s", line)
-		}
-	}
 }
 
 // halfWritten lists the files that a host's writers keep beside a file until it is whole.

@@ -3,8 +3,14 @@
 package e2e
 
 import (
+	"context"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/myadm/myadm/e2e/lab/build"
 )
@@ -41,4 +47,42 @@ func (s *site) testKubeadm(t *testing.T) {
 	if r := s.init(t, "-v"); !strings.Contains(r.stdout, "with 0 changes") {
 		t.Errorf("after kubeadm's renewal there is something to do: %s", r)
 	}
+}
+
+// testKubeadmJoin has kubeadm join a worker, with what it expects to find on a host: runtime, kubelet and images, which
+// myadm brings, and the kubelet's units, which are those of the other worker.
+func (s *site) testKubeadmJoin(t *testing.T) {
+	const host, other, program = "h2", "h3", "/root/kubeadm"
+	kubeadm, err := build.Kubeadm(t.Context(), artifacts())
+	must(t, err)
+	s.myadm(t, nil, "reset", host, "-f", s.document, "--yes").want(t, 0)
+	s.join(t, "--only", "kernel,runtime,binaries,images")
+	units := t.TempDir()
+	s.fetch(t, other, "/etc/systemd/system", units)
+	for _, unit := range []string{"kubelet.service", "kubelet.service.d"} {
+		must(t, s.Copy(t.Context(), host, filepath.Join(units, unit), "/etc/systemd/system/"+unit))
+	}
+	s.output(t, host, "systemctl", "daemon-reload")
+	must(t, s.Copy(t.Context(), host, kubeadm, program))
+
+	join := strings.Fields(s.createToken(t, "--ttl", "10m").JoinCommand)[1:] // the same words after another program's name
+	s.output(t, host, slices.Concat([]string{program}, join, []string{"--ignore-preflight-errors", "all"})...)
+	client := s.api(t)
+	eventually(t, time.Minute, host+" joined by kubeadm", func(ctx context.Context) error {
+		node, err := client.CoreV1().Nodes().Get(ctx, host, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return ready(*node)
+	})
+
+	// It is a node like any other: join finds it done or makes it so, and reset cleans it.
+	s.join(t, "-v")
+	s.wantReady(t, "h1", "h2", "h3")
+	s.output(t, host, "rm", program)
+	s.myadm(t, nil, "reset", host, "-f", s.document, "--yes").want(t, 0)
+	if left := s.shell(t, host, "ls -d /etc/kubernetes /var/lib/kubelet/* /etc/systemd/system/kubelet* 2>/dev/null || true"); left != "" {
+		t.Errorf("reset left %s", left)
+	}
+	s.wantReady(t, "h1", "h3")
 }

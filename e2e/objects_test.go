@@ -3,14 +3,12 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
-	"context"
-
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,7 +22,7 @@ var beating = []string{"events", "leases"}
 
 // objects are the resourceVersions of all objects of the cluster, by resource, namespace and name. A node's status
 // holds its heartbeat, so of nodes it is the rest.
-func (s *site) objects(t *testing.T) map[string]string {
+func (s *site) objects(t *testing.T) listing {
 	t.Helper()
 	config := s.restConfig(t)
 	client, err := dynamic.NewForConfig(config)
@@ -34,7 +32,7 @@ func (s *site) objects(t *testing.T) map[string]string {
 	lists, err := disco.ServerPreferredResources()
 	must(t, err)
 
-	versions := map[string]string{}
+	versions := listing{}
 	for _, list := range lists {
 		group, err := schema.ParseGroupVersion(list.GroupVersion)
 		must(t, err)
@@ -65,13 +63,13 @@ func version(resource string, o unstructured.Unstructured) string {
 }
 
 // restingObjects are the objects once controllers have settled: the same ones in two looks, two seconds apart.
-func (s *site) restingObjects(t *testing.T) map[string]string {
+func (s *site) restingObjects(t *testing.T) listing {
 	t.Helper()
 	const calm = 2 * time.Second
 	last, since := s.objects(t), time.Now()
 	eventually(t, time.Minute, "the cluster at rest", func(context.Context) error {
 		now := s.objects(t)
-		if diff := cmp.Diff(last, now); diff != "" {
+		if diff := last.difference(now); diff != "" {
 			last, since = now, time.Now()
 			return fmt.Errorf("objects still change: %s", diff)
 		}
@@ -84,11 +82,11 @@ func (s *site) restingObjects(t *testing.T) map[string]string {
 }
 
 // lives tells of every container of the cluster when it started and how often it was restarted.
-func (s *site) lives(t *testing.T) map[string]string {
+func (s *site) lives(t *testing.T) listing {
 	t.Helper()
 	pods, err := s.api(t).CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
 	must(t, err)
-	lives := map[string]string{}
+	lives := listing{}
 	for _, p := range pods.Items {
 		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 			lives[p.Namespace+"/"+p.Name+"/"+c.Name] = fmt.Sprintf("%s, pod since %s, restarted %d times, %s", c.ContainerID, p.Status.StartTime, c.RestartCount, since(c.State))

@@ -18,13 +18,13 @@ import (
 
 // traces are what a host's kernel and systemd hold beside files: mounts, links, routes, rules, processes, units, cgroups.
 // They are read from outside, by this machine's tools, so that a host without them can be asked as well.
-func (s *site) traces(t *testing.T, host string) []string {
+func (s *site) traces(t *testing.T, host string) listing {
 	t.Helper()
-	var traces []string
+	traces := listing{}
 	add := func(kind, lines string, keep func(line string) string) {
 		for line := range strings.Lines(lines) {
 			if line = keep(strings.TrimSpace(line)); line != "" {
-				traces = append(traces, kind+" "+line)
+				traces[kind+" "+line] = ""
 			}
 		}
 	}
@@ -56,13 +56,14 @@ func (s *site) traces(t *testing.T, host string) []string {
 	add("failed unit", s.output(t, host, "systemctl", "list-units", "--failed", "--no-legend", "--plain"), whole)
 	add("cgroup", s.shell(t, host, "find /sys/fs/cgroup -maxdepth 2 -name 'kube*'; find /sys/fs/cgroup -name 'cri-*'"), whole)
 	add("in /run", s.shell(t, host, "ls -A /run; ls -A /run/netns 2>/dev/null || true"), func(line string) string {
-		if line == "xtables.lock" { // of iptables, whoever calls it; it holds nothing and is gone at the next boot
+		switch line {
+		case "xtables.lock", // of iptables, whoever calls it; it holds nothing
+			"motd.dynamic": // of a login
 			return ""
 		}
 		return line
 	})
-	slices.Sort(traces)
-	return slices.Compact(traces)
+	return traces
 }
 
 // program are those of Kubernetes and of the container runtime.
