@@ -44,6 +44,7 @@ it is those hosts, and otherwise this machine. Kernel settings that are in force
 
   # this machine
   myadm reset`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return runReset(cmd.Context(), streams, flags, args) },
 	}
 	flags.target.register(cmd)

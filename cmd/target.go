@@ -109,8 +109,8 @@ func override(cfg *config.Cluster, field *string, value, flag, path string) {
 func parseHost(s string) (config.Host, error) {
 	var h config.Host
 	address := s
-	if user, rest, ok := strings.Cut(s, "@"); ok {
-		h.SSH.User, address = user, rest
+	if i := strings.LastIndexByte(s, '@'); i >= 0 { // the last one, as for ssh: a user of a domain has one too
+		h.SSH.User, address = s[:i], s[i+1:]
 	}
 	if name, port, err := net.SplitHostPort(address); err == nil {
 		n, err := strconv.Atoi(port)
@@ -120,7 +120,7 @@ func parseHost(s string) (config.Host, error) {
 		address, h.SSH.Port = name, n
 	}
 	h.Address = strings.Trim(address, "[]")
-	if h.Address == "" || strings.ContainsAny(h.Address, " \t/") || strings.HasPrefix(h.Address, "-") {
+	if h.Address == "" || strings.ContainsAny(h.Address, " \t\n/[]") || strings.HasPrefix(h.Address, "-") {
 		return h, fmt.Errorf("--host %s: it is not [user@]address[:port]", s)
 	}
 	return h, nil
