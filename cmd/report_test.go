@@ -1,0 +1,146 @@
+package cmd
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/myadm/myadm/workflow"
+)
+
+var start = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
+
+// story is a run of two phases as its events.
+func story() []workflow.Event {
+	changes := []workflow.Change{{Action: workflow.Create, Object: "/etc/x"}, {Action: workflow.Update, Object: "/etc/y", Detail: "mode 0644 to 0600"}}
+	at := func(seconds int, e workflow.Event) workflow.Event {
+		e.Time, e.Elapsed = start.Add(time.Duration(seconds)*time.Second), time.Duration(seconds)*time.Second
+		return e
+	}
+	on := func(host string, kind workflow.Kind) workflow.Event {
+		return workflow.Event{Kind: kind, Phase: "binaries", Host: host}
+	}
+	warning, applying, applied, failed := on("h1", workflow.Warning), on("h1", workflow.Applying), on("h1", workflow.Applied), on("h3", workflow.Failed)
+	warning.Message, applying.Changes, applied.Changes, failed.Err = "an old kernel", changes, changes, errors.New("broken")
+	progress := func(done int64) workflow.Event {
+		e := on("h1", workflow.Progress)
+		e.Message, e.Done, e.Total = "sent", done, 10<<20
+		return e
+	}
+	return []workflow.Event{
+		at(0, workflow.Event{Kind: workflow.PhaseStarted, Phase: "binaries", Short: "place binaries", Hosts: 3}),
+		at(0, warning), at(1, on("h2", workflow.Unchanged)), at(1, applying),
+		at(1, progress(1<<20)), at(2, progress(2<<20)), at(6, progress(6<<20)), at(7, progress(7<<20)),
+		at(8, applied), at(9, failed),
+		at(9, workflow.Event{Kind: workflow.PhaseEnded, Phase: "binaries"}),
+		at(9, workflow.Event{Kind: workflow.Applied, Phase: "addons", Changes: changes[:1]}),
+	}
+}
+
+func TestLinesOfARun(t *testing.T) {
+	quiet := []string{
+		"08:00:00  h1           binaries           warning: an old kernel (0.0s)",
+		"08:00:01  h2           binaries           ok (1.0s)",
+		"08:00:06  h1           binaries           sent 6.0 MiB of 10.0 MiB (6.0s)", // not every step, but one every few seconds
+		"08:00:08  h1           binaries           done, 2 changes (8.0s)",
+		"08:00:09  h3           binaries           failed (9.0s)",
+		"08:00:09  cluster      addons             done, 1 change (9.0s)",
+	}
+	verbose := append([]string{}, quiet[:2]...)
+	verbose = append(verbose,
+		"08:00:01  h1           binaries           create /etc/x (1.0s)",
+		"08:00:01  h1           binaries           update /etc/y (mode 0644 to 0600) (1.0s)")
+	verbose = append(verbose, quiet[2:]...)
+	for _, tt := range []struct {
+		verbose bool
+		want    []string
+	}{{false, quiet}, {true, verbose}} {
+		var b bytes.Buffer
+		report, done := newReporter(&b, tt.verbose)
+		for _, e := range story() {
+			report(e)
+		}
+		done()
+		if diff := cmp.Diff(tt.want, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")); diff != "" {
+			t.Errorf("verbose %t (-want +got):\n%s", tt.verbose, diff)
+		}
+	}
+}
+
+func TestLiveViewTellsEveryPhase(t *testing.T) {
+	var b bytes.Buffer
+	v := newLiveView(&b, true)
+	for _, e := range story()[:10] {
+		v.report(e)
+	}
+	p := v.phases["binaries"]
+	line := p.line("binaries")
+	for _, part := range []string{"✗ binaries", "2/3", "failed: h3"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("%q does not hold %q", line, part)
+		}
+	}
+	v.close() // also when a phase has not ended
+	for _, part := range []string{"h1: warning: an old kernel", "h1: binaries: create /etc/x"} {
+		if !strings.Contains(b.String(), part) {
+			t.Errorf("%q does not hold %q", b.String(), part)
+		}
+	}
+}
+
+func TestLivePhaseLine(t *testing.T) {
+	running := func() *livePhase {
+		return &livePhase{started: time.Now(), hosts: 2, waiting: map[string]bool{}, bytes: map[string][2]int64{}}
+	}
+	tests := []struct {
+		name string
+		p    func() *livePhase
+		want []string
+	}{
+		{"running", running, []string{"· x", "0/2"}},
+		{"sending", func() *livePhase {
+			p := running()
+			p.bytes["h1"], p.bytes["h2"] = [2]int64{512, 1024}, [2]int64{512, 1024}
+			return p
+		}, []string{"[==========          ] 1.0 KiB of 2.0 KiB"}},
+		{"more sent than announced", func() *livePhase {
+			p := running()
+			p.bytes["h1"] = [2]int64{4096, 1024}
+			return p
+		}, []string{"[====================]"}},
+		{"changed", func() *livePhase { p := running(); p.done, p.changes, p.ended = 2, 3, time.Second; return p }, []string{"✓ x", "2/2", "1.0s", "3 changed"}},
+		{"unchanged", func() *livePhase { p := running(); p.done, p.ended = 2, time.Second; return p }, []string{"✓ x", "unchanged"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			line := tt.p().line("x")
+			for _, part := range tt.want {
+				if !strings.Contains(line, part) {
+					t.Errorf("%q does not hold %q", line, part)
+				}
+			}
+		})
+	}
+}
+
+func TestFormatBytes(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", 3 << 30: "3.0 GiB", 2 << 40: "2.0 TiB", 5000 << 40: "5000.0 TiB",
+	} {
+		if got := formatBytes(n); got != want {
+			t.Errorf("%d: got %s, want %s", n, got, want)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
