@@ -49,6 +49,7 @@ var markedFiles = []string{
 var emptyFolders = []string{
 	config.CNIConfDir, "/etc/cni", config.CNIBinDir, "/opt/cni", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
 	"/etc/systemd/system/kubelet.service.d", "/usr/libexec/kubernetes", "/etc/containerd", "/run/netns",
+	"/lib/modules", // the runtime makes it for kube-proxy's mount on hosts without modules
 }
 
 // RemoveFiles removes what the phases and the components have put on the host. Folders that are file systems of their
