@@ -64,19 +64,24 @@ var unlisted = []string{
 	"/var/lib/systemd/random-seed", // made at shutdown
 }
 
+// volumes are file systems of their own on a lab's host. What is in them is listed; the folders themselves stay where they
+// are, with the modes that containerd and etcd give them.
+var volumes = []string{"/var/lib/containerd", "/var/lib/etcd", "/var/lib/kubelet"}
+
 // everything lists the host's disks by content: all but what unlisted names, and what is gone at the next boot.
 func (s *site) everything(t *testing.T, host string) listing {
 	t.Helper()
-	var prune strings.Builder
-	for _, path := range unlisted {
-		prune.WriteString(" -path " + path + " -prune -o")
+	find := "find /"
+	for _, path := range volumes {
+		find += " " + path + "/."
+	}
+	find += " -xdev -mindepth 1"
+	for _, path := range slices.Concat(unlisted, volumes) {
+		find += " -path " + path + " -prune -o"
 	}
 	// A folder's size and times tell of what once was in it, and not of what is.
-	disks := "/ /var/lib/containerd /var/lib/etcd /var/lib/kubelet"
-	return s.list(t, host, `
-		find `+disks+` -xdev `+prune.String()+` -type d -printf '%p\t%y %m %U:%G\n' -o ! -type f -printf '%p\t%y %m %U:%G %l\n'
-		find `+disks+` -xdev `+prune.String()+` -type f -printf '%p\t%y %m %U:%G %s bytes\n'
-		find `+disks+` -xdev `+prune.String()+` -type f -print0 | xargs -0 sha256sum --zero | tr '\0' '\n' | sed 's/^\([0-9a-f]*\)  \(.*\)/\2 (content)\t\1/'`)
+	return s.list(t, host, find+` -type f -printf '%p\t%y %m %U:%G %s bytes\n' -o -printf '%p\t%y %m %U:%G %l\n'
+		`+find+` -type f -print0 | xargs -0 sha256sum --zero | tr '\0' '\n' | sed 's/^\([0-9a-f]*\)  \(.*\)/\2 (content)\t\1/'`)
 }
 
 // list reads the lines PATH TAB TEXT that a script prints.
