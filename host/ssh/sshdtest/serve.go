@@ -47,10 +47,13 @@ func (s *Server) Serve(conn net.Conn) {
 	for c := range channels {
 		switch c.ChannelType() {
 		case "session":
-			if n := open.Add(1); n > int64(s.config.MaxSessions) {
+			n := open.Add(1)
+			if n > int64(s.config.MaxSessions) {
 				open.Add(-1)
 				c.Reject(ssh.ConnectionFailed, "open failed") //nolint:errcheck // the connection is gone
 				continue
+			}
+			for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
 			}
 			s.wg.Go(func() {
 				defer open.Add(-1)
@@ -109,10 +112,6 @@ func (s *Server) session(c ssh.NewChannel) {
 		return
 	}
 	defer ch.Close()
-	n := s.sessions.Add(1)
-	defer s.sessions.Add(-1)
-	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
-	}
 	for r := range requests {
 		switch r.Type {
 		case "exec":

@@ -60,7 +60,6 @@ type Server struct {
 	conns      map[net.Conn]*frozen
 	stopped    bool
 	accepted   atomic.Int64
-	sessions   atomic.Int64
 	most       atomic.Int64
 	wg         sync.WaitGroup
 }
@@ -194,7 +193,7 @@ func (s *Server) Open() int {
 	return len(s.conns)
 }
 
-// MostSessions tells how many sessions were open at once at most.
+// MostSessions tells how many sessions one connection had open at once at most.
 func (s *Server) MostSessions() int { return int(s.most.Load()) }
 
 // Drop cuts all connections.
