@@ -80,7 +80,7 @@ func runReset(ctx context.Context, streams Streams, flags resetFlags, names []st
 		cfg.Spec.Hosts = chosen // nobody else is needed
 	}
 	c, unreached := flags.open(ctx, cfg, nil, streams)
-	defer c.Close() // Open gives a cluster also when hosts are missing in it
+	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
 	var nodes []*cluster.Node
 	for _, n := range c.Nodes {
 		if !goesOn || slices.ContainsFunc(chosen, func(h config.Host) bool {

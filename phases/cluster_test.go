@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	}
 	testDir = dir
 	code := m.Run()
-	os.RemoveAll(dir)
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
