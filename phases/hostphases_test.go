@@ -136,7 +136,7 @@ var hostPhases = []hostPhase{
 		prepare: after(func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Binaries(c, one(n)) }),
 		phase:   testKubelet,
 		blank: append(created(config.KubeletConfigFile, config.KubeletInstanceConfig, config.KubeletFlagsEnv,
-			manifests.KubeletUnitPath, manifests.KubeletDropInPath), "run unit kubelet.service"),
+			manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.ManifestsDir), "run unit kubelet.service"),
 		damages: []damage{
 			{"the configuration was edited", func(m *machine) { m.touch(config.KubeletConfigFile, 0o644, "kind: KubeletConfiguration\n") },
 				[]string{"update " + config.KubeletConfigFile, "run unit kubelet.service"}},
