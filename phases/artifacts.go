@@ -128,12 +128,13 @@ func (c *counter) set(name string, n int64) {
 
 // Binaries places the kubelet, kubectl and the network plugins on the hosts, and tells the runtime to use flannel's.
 func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	files := func(context.Context, host.Reader) ([]host.File, error) {
-		if c.Config.Spec.Networking.Plugin != config.PluginFlannel {
-			return nil, nil
+	files := func(ctx context.Context, r host.Reader) ([]host.File, error) {
+		unit, err := kubeletUnit(ctx, c, r)
+		if err != nil || c.Config.Spec.Networking.Plugin != config.PluginFlannel {
+			return []host.File{unit}, err
 		}
 		conflist, err := manifests.FlannelConflist()
-		return []host.File{conflist}, err
+		return []host.File{unit, conflist}, err
 	}
 	return workflow.Phase{
 		Name:  "binaries",
@@ -161,11 +162,19 @@ func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err != nil {
 				return err
 			}
+			wanted, err := files(ctx, h)
+			if err != nil {
+				return err
+			}
+			// The unit goes first: it names the binaries, so that reset finds them also when the run is cut now. The conflist
+			// goes last: a runtime with it and without the plugins would start pods that fail.
+			if err := writeChanged(ctx, h, wanted[:1], changes); err != nil {
+				return err
+			}
 			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
 				return err
 			}
-			// Last, because a runtime with this file and without the plugins would start pods that fail.
-			return writeRendered(ctx, h, files, changes)
+			return writeChanged(ctx, h, wanted[1:], changes)
 		},
 	}
 }

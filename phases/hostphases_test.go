@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -63,7 +65,7 @@ var hostPhases = []hostPhase{
 	{
 		name:  "binaries",
 		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Binaries(c, one(n)) },
-		blank: created("/usr/local/bin/kubelet", "/usr/local/bin/kubectl", "/opt/cni/bin/bridge", "/opt/cni/bin/flannel", manifests.FlannelConflistPath),
+		blank: created("/usr/local/bin/kubelet", "/usr/local/bin/kubectl", "/opt/cni/bin/bridge", "/opt/cni/bin/flannel", manifests.KubeletUnitPath, manifests.FlannelConflistPath),
 		damages: []damage{
 			{"one is gone", func(m *machine) { m.Delete("/opt/cni/bin/bridge") }, created("/opt/cni/bin/bridge")},
 			{"the network's configuration is gone", func(m *machine) { m.Delete(manifests.FlannelConflistPath) }, created(manifests.FlannelConflistPath)},
@@ -136,7 +138,7 @@ var hostPhases = []hostPhase{
 		prepare: after(func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Binaries(c, one(n)) }),
 		phase:   testKubelet,
 		blank: append(created(config.KubeletConfigFile, config.KubeletInstanceConfig, config.KubeletFlagsEnv,
-			manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.ManifestsDir), "run unit kubelet.service"),
+			manifests.KubeletDropInPath, config.ManifestsDir), "run unit kubelet.service"),
 		damages: []damage{
 			{"the configuration was edited", func(m *machine) { m.touch(config.KubeletConfigFile, 0o644, "kind: KubeletConfiguration\n") },
 				[]string{"update " + config.KubeletConfigFile, "run unit kubelet.service"}},
@@ -152,7 +154,7 @@ var hostPhases = []hostPhase{
 		name: "kubelet-finalize",
 		prepare: func(t testing.TB, c *cluster.Cluster, n *cluster.Node) {
 			after(Certs, Kubeconfigs)(t, c, n)
-			kubeletHasCertificate(n.Host.(*machine))
+			kubeletHasCertificate(t, n.Host.(*machine))
 		},
 		phase:  func(_ *cluster.Cluster, n *cluster.Node) workflow.Phase { return KubeletFinalize(n, time.Minute) },
 		blank:  []string{"update " + config.KubeletConf},
@@ -172,7 +174,9 @@ var pkiFiles = func() []string {
 	return append(all, created(config.PKIDir+"/sa.key", config.PKIDir+"/sa.pub")...)
 }()
 
-func secretContent(path string) bool { return strings.HasPrefix(path, config.KubernetesDir) }
+func secretContent(path string) bool {
+	return strings.HasPrefix(path, config.KubernetesDir) || strings.HasPrefix(path, config.KubeletDir+"/pki")
+}
 
 func testKubelet(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
 	return Kubelet(c, one(n), func() ([]byte, error) { return manifests.KubeletConfig(params(c)) })
@@ -195,10 +199,19 @@ func systemctl(verb, unit string) func(m *machine) {
 	}
 }
 
-// kubeletHasCertificate is what the kubelet does soon after its start.
-func kubeletHasCertificate(m *machine) {
+// kubeletHasCertificate is what the kubelet does at its first start: it puts the certificate that its kubeconfig embeds
+// where it keeps those that it renews.
+func kubeletHasCertificate(t testing.TB, m *machine) {
+	t.Helper()
+	file, _ := m.Get(config.KubeletConf)
+	conf, err := clientcmd.Load(file.Data)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	user := conf.AuthInfos[conf.Contexts[conf.CurrentContext].AuthInfo]
 	dated := config.KubeletDir + "/pki/kubelet-client-2027-01-15-08-00-00.pem"
-	m.touch(dated, 0o600, "the kubelet's own")
+	m.touch(dated, 0o600, string(user.ClientCertificateData)+string(user.ClientKeyData))
 	m.Symlink(dated, config.KubeletClientCert)
 }
 

@@ -67,17 +67,24 @@ func kubeletFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, shared
 	if err != nil {
 		return nil, err
 	}
-	binaries, err := nodeBinaries(c, n)
+	unit, err := kubeletUnit(ctx, c, r)
 	if err != nil {
 		return nil, err
+	}
+	return []host.File{kubelet, manifests.InstanceConfig(socket), flags, unit, manifests.KubeletDropIn()}, nil
+}
+
+// kubeletUnit is the kubelet's unit, which names the binaries that go when it goes.
+func kubeletUnit(ctx context.Context, c *cluster.Cluster, r host.Reader) (host.File, error) {
+	binaries, err := nodeBinaries(c, c.Node(r))
+	if err != nil {
+		return host.File{}, err
 	}
 	targets, err := unitBinaries(ctx, r, binaries, manifests.KubeletUnitPath)
 	if err != nil {
-		return nil, err
+		return host.File{}, err
 	}
-	return []host.File{
-		kubelet, manifests.InstanceConfig(socket), flags, manifests.KubeletUnit(params(c), targets), manifests.KubeletDropIn(),
-	}, nil
+	return manifests.KubeletUnit(params(c), targets), nil
 }
 
 // kubeletFlags are what only flags can say: who the node is. Labels and taints are given here as well, so that nothing

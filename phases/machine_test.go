@@ -29,8 +29,9 @@ type machine struct {
 	now      int64            // Unix seconds
 	written  map[string]int64 // files, when
 	started  map[string]int64 // units, when
-	left     int              // things that can still be done before it is cut off; negative: any number
-	backward bool             // files given to one WriteFiles are written from the last to the first
+	onStart  func(unit string)
+	left     int  // things that can still be done before it is cut off; negative: any number
+	backward bool // files given to one WriteFiles are written from the last to the first
 
 	kernel     kernel
 	containerd containerd
@@ -41,7 +42,7 @@ type machine struct {
 func newMachine(t testing.TB, name string) *machine {
 	f := hosttest.New(t, name)
 	m := &machine{
-		Fake: f, units: hosttest.Systemd(f), now: 1_800_000_000, left: -1,
+		Fake: f, units: hosttest.Systemd(f), now: 1_800_000_000, left: -1, onStart: func(string) {},
 		written: map[string]int64{}, started: map[string]int64{},
 		containerd: containerd{images: map[string]string{}},
 		survey:     surveyed{freeKiB: 100 << 20},
@@ -132,6 +133,7 @@ func (m *machine) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 			_, err = m.Fake.Run(ctx, host.Command("systemctl", "daemon-reload"))
 		case "start", "restart":
 			m.note(m.started, cmd.Argv[2])
+			m.onStart(cmd.Argv[2])
 		}
 	}
 	return out, err

@@ -33,9 +33,18 @@ func StopService(nodes []*cluster.Node, name, unit string) workflow.Phase {
 	return stopUnit(nodes, name, unit, func(context.Context, host.Reader) (bool, error) { return true, nil })
 }
 
-// StopRuntime stops containerd where myadm brought it.
+// StopRuntime stops containerd where myadm brought it, with its shims: those that miss the end of their pods outlive it.
 func StopRuntime(nodes []*cluster.Node) workflow.Phase {
-	return stopUnit(nodes, "stop-runtime", "containerd.service", ownRuntime)
+	const unit = "containerd.service"
+	p := stopUnit(nodes, "stop-runtime", unit, ownRuntime)
+	stop := p.Apply
+	p.Apply = func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+		if _, err := h.Run(ctx, host.Command("systemctl", "kill", "--signal=KILL", unit)); err != nil && !ran(err) { // it may not run
+			return fmt.Errorf("end %s: %w", unit, err)
+		}
+		return stop(ctx, h, changes)
+	}
+	return p
 }
 
 // ownRuntime tells whether myadm brought the host's containerd.

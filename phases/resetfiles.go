@@ -151,7 +151,7 @@ func present(ctx context.Context, r host.Reader, paths []string) ([]string, erro
 	var left []string
 	for line := range strings.Lines(string(out)) {
 		p := strings.TrimSuffix(line, "\n")
-		asked := slices.Contains(paths, p) || strings.HasPrefix(p, podNetworks) // or else half of a name with a line break
+		asked := slices.Contains(paths, p) || strings.HasPrefix(p, podNetworks) || isCutWrite(p) // or else half of a name with a line break
 		if asked && !slices.Contains(left, p) {
 			left = append(left, p)
 		}
@@ -159,9 +159,23 @@ func present(ctx context.Context, r host.Reader, paths []string) ([]string, erro
 	return left, nil
 }
 
-// presentScript prints those of its arguments that are there, and the network namespaces of pods.
-const presentScript = `
-for p in "$@" ` + podNetworks + `*; do
+// cutWrites are the patterns of what a write leaves that was cut in a folder that is not ours to remove.
+var cutWrites = []string{
+	manifests.BinDir + "/.*.myadm-*", "/usr/local/sbin/.*.myadm-*", config.CNIBinDir + "/.*.myadm-*",
+	config.CNIConfDir + "/.*.myadm-*", "/etc/containerd/.*.myadm-*", "/etc/modules-load.d/.*.myadm-*", "/etc/sysctl.d/.*.myadm-*",
+	"/etc/systemd/system/.*.myadm-*", "/etc/systemd/system/kubelet.service.d/.*.myadm-*",
+}
+
+func isCutWrite(p string) bool {
+	return slices.ContainsFunc(cutWrites, func(pattern string) bool {
+		matches, err := path.Match(pattern, p)
+		return err == nil && matches
+	})
+}
+
+// presentScript prints those of its arguments that are there, the network namespaces of pods, and cut writes.
+var presentScript = `
+for p in "$@" ` + podNetworks + `* ` + strings.Join(cutWrites, " ") + `; do
 	[ -e "$p" ] || [ -L "$p" ] || continue
 	if mountpoint -q "$p" && [ -z "$(ls -A "$p")" ]; then continue; fi
 	echo "$p"

@@ -50,10 +50,11 @@ func Runtime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err != nil {
 				return err
 			}
-			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
+			// The unit goes first: it names the binaries, so that reset finds them also when the run is cut now.
+			if err := writeChanged(ctx, h, files, changes); err != nil {
 				return err
 			}
-			if err := writeChanged(ctx, h, files, changes); err != nil {
+			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
 				return err
 			}
 			left, err := diffUnit(ctx, h, service.reading(binaries))

@@ -136,7 +136,7 @@ func TestBundleOfAnotherArchitecture(t *testing.T) {
 func TestHostsGetWhatTheirRolesNeed(t *testing.T) {
 	c, machines := testCluster(t, "cp-1", "w-1")
 	run(t, Runtime(c, c.Nodes), workflow.Parallel(Binaries(c, c.Nodes), Images(c, c.Nodes)))
-	for i, want := range []struct{ writes, images int }{{9, 8}, {9, 4}} {
+	for i, want := range []struct{ writes, images int }{{10, 8}, {10, 4}} {
 		if got := len(machines[i].Writes()); got != want.writes {
 			t.Errorf("%s: %d files, want %d: %q", machines[i].Name(), got, want.writes, machines[i].Writes())
 		}
