@@ -97,7 +97,7 @@ func TestWaitControlPlaneTellsTheLastWords(t *testing.T) {
 	h.ill["127.0.0.1:2381/readyz"] = 1 << 30
 	words := "etcd: cannot open the data folder\n"
 	machines[0].On("sh", "-c", lastWordsScript, "sh", "etcd").Return(words)
-	_, err := new(workflow.Runner).Run(t.Context(), WaitControlPlane(c, c.Nodes[0], 50*time.Millisecond))
+	_, err := new(workflow.Runner).Run(t.Context(), WaitControlPlane(c, c.Nodes[0], time.Second))
 	for _, part := range []string{"cp-1: wait-control-plane: etcd: ", "last log lines:\netcd: cannot open the data folder"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v\ndoes not hold %q", err, part)
