@@ -23,6 +23,8 @@ func (m *machine) installReset() {
 	m.On("sh", "-c", forgetScript).Changes().Do(func(f *hosttest.Fake, _ host.Cmd) ([]byte, error) {
 		return f.Run(context.Background(), host.Command("systemctl", "daemon-reload"))
 	})
+	// systemd starts the unit again later, or not at all if it is stopped by then.
+	m.On("systemctl", "kill", "--signal=KILL", "containerd.service").Changes().Do(func(*hosttest.Fake, host.Cmd) ([]byte, error) { return nil, nil })
 	m.On("cat", "/proc/self/mountinfo").Do(m.mountinfo)
 	m.OnPrefix("umount", "--lazy").Changes().Do(m.umount)
 	m.OnPrefix("ip", "link", "delete").Changes().Do(func(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
