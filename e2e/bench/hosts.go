@@ -48,7 +48,14 @@ func (b *bench) clean(ctx context.Context, hosts []lab.Host) error {
 	for _, h := range hosts {
 		args = append(args, h.Name)
 	}
-	if _, err := b.runMyadm(ctx, args...); err != nil {
+	// containerd may still be taking back a pod that it was starting, and a container is then gone before it is removed.
+	// reset is made to be run again.
+	_, err := b.runMyadm(ctx, args...)
+	if err != nil {
+		b.tell("clean once more, because of: %v", err)
+		_, err = b.runMyadm(ctx, args...)
+	}
+	if err != nil {
 		return fmt.Errorf("clean: %w", err)
 	}
 	return b.onAll(ctx, hosts, func(ctx context.Context, h lab.Host) error {
