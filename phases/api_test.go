@@ -309,7 +309,7 @@ func TestNodeThatDoesNotBecomeReady(t *testing.T) {
 	s.Put(t, node("cp-1", corev1.ConditionFalse))
 	m := c.Nodes[0].Host.(*machine)
 	m.On("sh", "-c", lastWordsScript, "sh", "kubelet").Return("kubelet: cannot reach the network\n")
-	_, err := new(workflow.Runner).Run(t.Context(), NodeReady(c, c.Nodes[0], time.Millisecond))
+	_, err := new(workflow.Runner).Run(t.Context(), NodeReady(c, c.Nodes[0], time.Second))
 	for _, part := range []string{"node-ready: ", "cp-1", "not Ready", "last log lines:\nkubelet: cannot reach the network"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v\ndoes not hold %q", err, part)

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type site struct {
 	api     *kubetest.Server
 	nodes   []*cluster.Node
 	config  *config.Cluster
+	skip    []string // phases
 }
 
 func newSite(t testing.TB) *site {
@@ -91,19 +93,34 @@ func (s *site) tls(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, err
 }
 
-// init is one process that runs init: it remembers nothing of another. The certificates are real, and so is the clock.
-func (s *site) init() (workflow.Summary, error) {
+// process is one process that runs myadm: it remembers nothing of another. The certificates are real, and so is the clock.
+func (s *site) process(do func(r *workflow.Runner, init []workflow.Step)) {
+	s.t.Helper()
 	bundle, err := sharedBundle()
 	if err != nil {
-		return workflow.Summary{}, err
+		s.t.Fatal(err)
 	}
 	c := &cluster.Cluster{Config: s.config, Nodes: s.nodes, Bundle: bundle, Now: time.Now, Rand: rand.Reader, Version: "test"}
-	defer func() {
-		if client, err := c.Kube(context.Background()); err == nil {
-			client.Close()
+	do(&workflow.Runner{Skip: s.skip}, Init(c, s.nodes[0], InitOptions{Patience: 10 * time.Second, TokenTTL: time.Hour}))
+	if client, err := c.Kube(context.Background()); err == nil {
+		client.Close()
+	}
+}
+
+func (s *site) init() (summary workflow.Summary, err error) {
+	s.process(func(r *workflow.Runner, init []workflow.Step) { summary, err = r.Run(context.Background(), init...) })
+	return summary, err
+}
+
+func (s *site) plan(t *testing.T) (plan workflow.Plan) {
+	t.Helper()
+	s.process(func(r *workflow.Runner, init []workflow.Step) {
+		var err error
+		if plan, err = r.Plan(context.Background(), init...); err != nil {
+			t.Error(err)
 		}
-	}()
-	return new(workflow.Runner).Run(context.Background(), Init(c, s.nodes[0], InitOptions{Patience: time.Minute, TokenTTL: time.Hour})...)
+	})
+	return plan
 }
 
 // settle looks at a site on which init has ended: nothing is left to do for another, and the cluster is whole.
@@ -117,14 +134,11 @@ func (s *site) settle(t *testing.T) {
 	if w, x := s.machine.Writes(), s.machine.Runs(); len(w)+len(x) > 0 || s.api.Version() != version {
 		t.Errorf("running it again writes %q, runs %q, and takes the API from version %d to %d", w, x, version, s.api.Version())
 	}
-	for _, ref := range []kube.Ref{
-		{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: "kubeadm-config"},
-		{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-public", Name: "cluster-info"},
-		{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "kube-system", Name: "coredns"},
-		{APIVersion: "apps/v1", Kind: "DaemonSet", Namespace: "kube-flannel", Name: "kube-flannel-ds"},
-	} {
-		if s.api.Object(ref) == nil {
-			t.Errorf("%s is not there", ref)
+	for _, p := range objectPhases {
+		for _, ref := range p.has {
+			if !slices.Contains(s.skip, p.name) && s.api.Object(ref) == nil {
+				t.Errorf("%s is not there", ref)
+			}
 		}
 	}
 	tokens := 0
@@ -146,10 +160,21 @@ func TestInitEndsInACluster(t *testing.T) {
 	s := newSite(t)
 	ownHost(s.machine)
 	before := lasting(t, s.machine)
+	for _, p := range s.plan(t).Phases { // on a blank host, everything is still to do
+		if changes := p.Hosts[0].Changes; len(changes) == 0 && p.Name != "preflight" {
+			t.Errorf("the plan has nothing for %s", p.Name)
+		}
+	}
+	if diff := cmp.Diff(before, lasting(t, s.machine)); diff != "" {
+		t.Errorf("the plan changed the host (-before +after):\n%s", diff)
+	}
 	if _, err := s.init(); err != nil {
 		t.Fatal(err)
 	}
 	s.settle(t)
+	if n := s.plan(t).Changes(); n > 0 {
+		t.Errorf("after init, %d changes are planned", n)
+	}
 	if n := s.machine.units.Starts("kubelet"); n != 1 {
 		t.Errorf("the kubelet was started %d times", n)
 	}
@@ -164,9 +189,10 @@ func TestInitEndsInACluster(t *testing.T) {
 // TestInitGoesOnAfterACut kills init after every few things that it does to the host. Which ones they are differs from
 // run to run, as phases run at the same time; how it ends does not.
 func TestInitGoesOnAfterACut(t *testing.T) {
-	const stride = 9
+	const stride = 11
 	for cut := 1; ; cut += stride {
 		s := newSite(t)
+		s.skip = []string{"addons", "network"} // take long, and do nothing to the host
 		s.machine.left = cut
 		_, err := s.init()
 		if err == nil {
