@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -36,8 +37,8 @@ func (m *machine) installReset() {
 // present is presentScript.
 func (m *machine) present(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	paths := cmd.Argv[4:]
-	for _, p := range f.Paths("/run/netns") {
-		if strings.HasPrefix(p, podNetworks) {
+	for _, p := range f.Paths("/") {
+		if path.Dir(p) == path.Dir(podNetworks) && strings.HasPrefix(p, podNetworks) || isCutWrite(p) {
 			paths = append(paths, p)
 		}
 	}

@@ -170,8 +170,14 @@ func TestTidyScript(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(full, "x"), "")
-	if _, err := (shell{}).Query(t.Context(), host.Command("sh", "-c", tidyScript, "sh", empty, outer, full, filepath.Join(dir, "missing"))); err != nil {
+	s := shell{path: t.TempDir()}
+	asked := filepath.Join(dir, "asked")
+	s.tool(t, "find", `echo "$*" >>`+asked) // this machine's cgroups are not the test's to remove
+	if _, err := s.Query(t.Context(), host.Command("sh", "-c", tidyScript, "sh", empty, outer, full, filepath.Join(dir, "missing"))); err != nil {
 		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(asked); err != nil || string(data) != "/sys/fs/cgroup -depth -type d -path */kubepods* -exec rmdir {} +\n" {
+		t.Errorf("cgroups are looked for with %q, %v", data, err)
 	}
 	for path, want := range map[string]bool{empty: false, outer: false, full: true} {
 		if _, err := os.Lstat(path); (err == nil) != want {
