@@ -21,11 +21,13 @@ import (
 func Workers(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, opts Options) []workflow.Step {
 	steps := []workflow.Step{
 		phases.Preflight(c, nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight, Dial: []string{j.endpoint()}, CA: j.CA}),
-		phases.Kernel(c, nodes),
-		phases.Runtime(c, nodes),
 		workflow.Parallel(
+			phases.Kernel(c, nodes),
+			workflow.Sequence(
+				phases.Runtime(c, nodes),
+				phases.Images(c, nodes),
+			),
 			phases.Binaries(c, nodes),
-			phases.Images(c, nodes),
 		),
 		TLSBootstrap(nodes, j),
 		phases.Kubelet(c, nodes, func() ([]byte, error) { return j.kubelet, nil }),
