@@ -46,6 +46,7 @@ func newNetwork(t testing.TB, workers ...string) *network {
 			n.mu.Unlock()
 			return new(net.Dialer).DialContext(ctx, network, opts.Endpoint)
 		})
+		f.On("date", "+%s").Return(fmt.Sprintln(testNow.Unix()))
 		n.fakes[name] = f
 		spec := config.Host{Name: name, AdvertiseAddress: fmt.Sprintf("10.0.0.%d", i+1), Roles: []config.Role{config.RoleWorker}}
 		node := &cluster.Node{Host: f, Spec: spec, Facts: cluster.Facts{Hostname: name, Arch: "amd64"}}

@@ -49,16 +49,19 @@ type Joining struct {
 	admin  *kube.Client // nil when there is no control plane in the document
 
 	mu       sync.Mutex
-	equipped map[string]bool // hosts that this run gave its token
+	equipped map[string]time.Time // hosts that this run gave its token, and when, on the host's clock
 }
 
-func (j *Joining) given(name string) {
+func (j *Joining) given(name string, at time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.equipped[name] = true
+	j.equipped[name] = at
 }
 
-func (j *Joining) wasGiven(name string) bool {
+func (j *Joining) wasGiven(name string) bool { return !j.since(name).IsZero() }
+
+// since is when this run gave a host its token; the zero time when it did not.
+func (j *Joining) since(name string) time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.equipped[name]
@@ -67,7 +70,7 @@ func (j *Joining) wasGiven(name string) bool {
 // Prepare finds out about the cluster and completes c's document with what the cluster says of itself. It changes
 // nothing on a host. In this order: through the document's control plane, as a host that has joined already, by token.
 func Prepare(ctx context.Context, c *cluster.Cluster, nodes []*cluster.Node, opts Options) (*Joining, error) {
-	j := &Joining{equipped: map[string]bool{}}
+	j := &Joining{equipped: map[string]time.Time{}}
 	client, err := j.connect(ctx, c, nodes, opts)
 	if err != nil {
 		return nil, err

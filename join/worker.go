@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/myadm/myadm/certs"
@@ -31,7 +33,7 @@ func Workers(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, opts Options
 		),
 		TLSBootstrap(nodes, j),
 		phases.Kubelet(c, nodes, func() ([]byte, error) { return j.kubelet, nil }),
-		NodeReady(c, nodes, opts.Patience),
+		NodeReady(c, nodes, j, opts.Patience),
 	}
 	if j.admin != nil {
 		steps = append(steps, phases.MarkNodes(c, nodes))
@@ -78,7 +80,11 @@ func TLSBootstrap(nodes []*cluster.Node, j *Joining) workflow.Phase {
 					return err
 				}
 				files = append(files, host.File{Path: config.BootstrapKubeletConf, Mode: 0o600, Data: conf})
-				j.given(h.Name())
+				at, err := clock(ctx, h)
+				if err != nil {
+					return err
+				}
+				j.given(h.Name(), at)
 			}
 			return h.WriteFiles(ctx, files...)
 		},
@@ -97,7 +103,7 @@ func mustBootstrap(ctx context.Context, r host.Reader, j *Joining) (bool, error)
 
 // NodeReady waits until the kubelets have got their certificates and their nodes are Ready, and then takes the token
 // off the hosts.
-func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
+func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "node-ready",
 		Short: "wait until the nodes are Ready",
@@ -115,7 +121,7 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 				if err != nil {
 					return nil, err
 				}
-				if ready, err = phases.IsReady(ctx, client, n.Spec.Name); err != nil {
+				if ready, err = phases.IsReady(ctx, client, n.Spec.Name, j.since(n.Name())); err != nil {
 					return nil, err
 				}
 			}
@@ -138,10 +144,10 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 			if err != nil {
 				return err
 			}
-			if err := hasten(ctx, client, h, n); err != nil {
+			if err := hasten(ctx, client, h, n, j.since(n.Name())); err != nil {
 				return err
 			}
-			if err := phases.WaitReady(ctx, client, n, patience); err != nil {
+			if err := phases.WaitReady(ctx, client, n, j.since(n.Name()), patience); err != nil {
 				return err
 			}
 			return h.Remove(ctx, config.BootstrapKubeletConf)
@@ -149,11 +155,24 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 	}
 }
 
-// hasten restarts a kubelet that has its certificate and no Node yet. It has tried to register without one meanwhile,
+// clock is the host's time of day, to the second.
+func clock(ctx context.Context, r host.Reader) (time.Time, error) {
+	out, err := r.Query(ctx, host.Command("date", "+%s"))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the clock: %w", err)
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the clock: %w", err)
+	}
+	return time.Unix(seconds, 0), nil
+}
+
+// hasten restarts a kubelet that has its certificate and has not reported yet. It has tried to register without one meanwhile,
 // lets more and more seconds pass before it tries again, and by then may have given up other things for ten more.
-func hasten(ctx context.Context, client *kube.Client, h host.Host, n *cluster.Node) error {
-	registered, err := phases.IsRegistered(ctx, client, n.Spec.Name)
-	if err != nil || registered {
+func hasten(ctx context.Context, client *kube.Client, h host.Host, n *cluster.Node, since time.Time) error {
+	reported, err := phases.Reported(ctx, client, n.Spec.Name, since)
+	if err != nil || reported {
 		return err
 	}
 	if _, err := h.Run(ctx, host.Command("systemctl", "restart", "kubelet.service")); err != nil {

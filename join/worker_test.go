@@ -26,7 +26,7 @@ const caPath = config.PKIDir + "/ca.crt"
 func joining(t testing.TB, n *network) (j *Joining, asked *int) {
 	asked = new(int)
 	return &Joining{
-		Server: "https://10.0.0.1:6443", CA: n.server.CA(), equipped: map[string]bool{},
+		Server: "https://10.0.0.1:6443", CA: n.server.CA(), equipped: map[string]time.Time{},
 		token: func(context.Context) (kube.Token, error) {
 			*asked++
 			return testToken(t, tokenID+"."+tokenSecret), nil
@@ -180,11 +180,13 @@ func TestTLSBootstrapGoesOnAfterACut(t *testing.T) {
 	}
 }
 
-func readyNode(name string, ready corev1.ConditionStatus) *corev1.Node {
+func readyNode(name string, ready corev1.ConditionStatus, heartbeat time.Time) *corev1.Node {
 	return &corev1.Node{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: ready, LastHeartbeatTime: metav1.NewTime(heartbeat),
+		}}},
 	}
 }
 
@@ -192,7 +194,10 @@ func TestNodeReadyWaitsAndTakesTheTokenAway(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	w, f := n.workers[0], n.fakes["w-1"]
 	f.Put(host.File{Path: config.BootstrapKubeletConf, Mode: 0o600, Data: []byte("token")})
-	p := NodeReady(n.cluster, n.workers, time.Minute)
+	j, _ := joining(t, n)
+	j.given("w-1", testNow)
+	n.server.Put(t, readyNode("w-1", corev1.ConditionTrue, testNow.Add(-time.Minute))) // left by an earlier life of the host
+	p := NodeReady(n.cluster, n.workers, j, time.Minute)
 	want := []string{"run Node w-1", "delete " + config.BootstrapKubeletConf}
 	if diff := cmp.Diff(want, check(t, p, w)); diff != "" {
 		t.Errorf("before the kubelet has started (-want +got):\n%s", diff)
@@ -206,7 +211,7 @@ func TestNodeReadyWaitsAndTakesTheTokenAway(t *testing.T) {
 		n.joined("w-1")
 		return nil, nil
 	})
-	f.On("systemctl", "restart", "kubelet.service").Changes() // a kubelet that has its certificate may be hastened
+	f.On("systemctl", "restart", "kubelet.service").Changes() // a kubelet that has its certificate is hastened
 	watched := false
 	n.server.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("watch") != "" && !watched {
@@ -214,11 +219,14 @@ func TestNodeReadyWaitsAndTakesTheTokenAway(t *testing.T) {
 			if _, ok := f.Get(config.BootstrapKubeletConf); !ok {
 				t.Error("the token was taken away before the node was Ready")
 			}
-			n.server.Put(t, readyNode("w-1", corev1.ConditionTrue))
+			n.server.Put(t, readyNode("w-1", corev1.ConditionTrue, testNow))
 		}
 		return false
 	}
 	run(t, p)
+	if len(f.Runs()) != 1 {
+		t.Errorf("the kubelet was not restarted once: %q", f.Runs())
+	}
 	if _, ok := f.Get(config.BootstrapKubeletConf); ok || !watched {
 		t.Errorf("the token is left: %t; waited for the node: %t", ok, watched)
 	}
@@ -231,7 +239,8 @@ func TestNodeReadyWaitsAndTakesTheTokenAway(t *testing.T) {
 func TestNodeThatDoesNotBecomeReady(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	n.joined("w-1")
-	n.server.Put(t, readyNode("w-1", corev1.ConditionFalse))
+	n.server.Put(t, readyNode("w-1", corev1.ConditionFalse, testNow))
+	j, _ := joining(t, n)
 	f := n.fakes["w-1"]
 	f.OnPrefix("sh", "-c").Do(func(_ *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 		if cmd.Argv[len(cmd.Argv)-1] == "kubelet" {
@@ -240,7 +249,7 @@ func TestNodeThatDoesNotBecomeReady(t *testing.T) {
 		return nil, nil
 	})
 	f.Put(host.File{Path: config.BootstrapKubeletConf, Mode: 0o600, Data: []byte("token")})
-	_, err := new(workflow.Runner).Run(t.Context(), NodeReady(n.cluster, n.workers, time.Millisecond))
+	_, err := new(workflow.Runner).Run(t.Context(), NodeReady(n.cluster, n.workers, j, time.Millisecond))
 	if err == nil || !strings.Contains(err.Error(), "w-1: node-ready: ") || !strings.Contains(err.Error(), "cni plugin not initialized") {
 		t.Errorf("got %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -67,17 +68,9 @@ func marksOf(n *cluster.Node) (name string, marks kube.NodeMarks) {
 // nodeRef names a Node.
 func nodeRef(name string) kube.Ref { return kube.Ref{APIVersion: "v1", Kind: "Node", Name: name} }
 
-// IsRegistered tells whether a node's kubelet has made its Node.
-func IsRegistered(ctx context.Context, r kube.Reader, name string) (bool, error) {
-	_, err := r.Get(ctx, nodeRef(name))
-	if kube.NotFound(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// IsReady tells whether a node is registered and Ready.
-func IsReady(ctx context.Context, r kube.Reader, name string) (bool, error) {
+// IsReady tells whether a node is registered and Ready by the word of a kubelet that was started at since; the zero time
+// takes any.
+func IsReady(ctx context.Context, r kube.Reader, name string, since time.Time) (bool, error) {
 	node, err := kube.Get[corev1.Node](ctx, r, nodeRef(name))
 	if kube.NotFound(err) {
 		return false, nil
@@ -85,14 +78,39 @@ func IsReady(ctx context.Context, r kube.Reader, name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ready, _ := kube.NodeReady(node)
+	ready, _ := readySince(node, since)
 	return ready, nil
 }
 
-// WaitReady waits until a node is Ready. The client may be the node's own kubelet's, which sees no other node.
-func WaitReady(ctx context.Context, client *kube.Client, n *cluster.Node, patience time.Duration) error {
+// Reported tells whether a node's kubelet has told the API of itself since a moment.
+func Reported(ctx context.Context, r kube.Reader, name string, since time.Time) (bool, error) {
+	node, err := kube.Get[corev1.Node](ctx, r, nodeRef(name))
+	if kube.NotFound(err) {
+		return false, nil
+	}
+	return err == nil && !silent(node, since), err
+}
+
+// readySince tells whether a node is Ready by the word of a kubelet that was started at since, on the host's clock. A Node
+// that a host has left behind, because it was reset without the cluster's knowledge, says Ready for most of a minute.
+func readySince(node *corev1.Node, since time.Time) (ready bool, why string) {
+	if silent(node, since) {
+		return false, "its kubelet has not reported since it was started"
+	}
+	return kube.NodeReady(node)
+}
+
+func silent(node *corev1.Node, since time.Time) bool {
+	return !slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && !c.LastHeartbeatTime.Time.Before(since)
+	})
+}
+
+// WaitReady waits until a node is Ready by the word of a kubelet that was started at since; the zero time takes any. The
+// client may be the node's own kubelet's, which sees no other node.
+func WaitReady(ctx context.Context, client *kube.Client, n *cluster.Node, since time.Time, patience time.Duration) error {
 	err := waitNode(ctx, client, n.Spec.Name, patience, func(node *corev1.Node) string {
-		if ready, why := kube.NodeReady(node); !ready {
+		if ready, why := readySince(node, since); !ready {
 			return "it is not Ready: " + why
 		}
 		return ""

@@ -174,7 +174,7 @@ func NodeReady(c *cluster.Cluster, n *cluster.Node, patience time.Duration) work
 			if err != nil {
 				return nil, err
 			}
-			ready, err := IsReady(ctx, client, n.Spec.Name)
+			ready, err := IsReady(ctx, client, n.Spec.Name, time.Time{})
 			if err != nil || ready {
 				return nil, err
 			}
@@ -185,7 +185,7 @@ func NodeReady(c *cluster.Cluster, n *cluster.Node, patience time.Duration) work
 			if err != nil {
 				return err
 			}
-			return WaitReady(ctx, client, n, patience)
+			return WaitReady(ctx, client, n, time.Time{}, patience)
 		},
 	}
 }
