@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,4 +68,20 @@ func (e Errors) err() error {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return e
+}
+
+// apartFrom returns those errors in other that are about other fields than e's: not the same, none around, none within.
+// They would only follow from e's.
+func (e Errors) apartFrom(other error) Errors {
+	var found Errors
+	if !errors.As(other, &found) {
+		return nil
+	}
+	within := func(inner, outer string) bool {
+		rest, ok := strings.CutPrefix(inner, outer)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	return slices.DeleteFunc(found, func(x FieldError) bool {
+		return slices.ContainsFunc(e, func(y FieldError) bool { return within(x.Path, y.Path) || within(y.Path, x.Path) })
+	})
 }

@@ -35,8 +35,8 @@ func Load(path string) (*Cluster, error) {
 }
 
 // Parse reads a Cluster document of YAML or JSON. name stands for it in errors, and relative paths in the document are
-// taken from name's folder. Unknown fields, wrong types and keys that come twice are errors (of type Errors), all of them
-// at once, each with its line. A field without a value (null) counts as not given.
+// taken from name's folder. Unknown fields, wrong types and keys that come twice are errors (of type Errors), each
+// with its line; and so that all errors come at once, what else ValidateJoin has against such a document is among them. A field without a value (null) counts as not given.
 //
 // The result has no defaults and is not validated: flags may change it before SetDefaults and Validate.
 func Parse(name string, data []byte) (*Cluster, error) {
@@ -49,22 +49,37 @@ func Parse(name string, data []byte) (*Cluster, error) {
 		return nil, w.errs.err() // the fields of another kind of document would all be unknown
 	}
 	tree := w.value(root, reflect.TypeFor[Cluster](), "", 0)
+	c, err := decode(tree)
 	if len(w.errs) > 0 {
+		if err == nil && !w.over {
+			c.source = &source{file: name, at: w.at}
+			w.errs = append(w.errs, w.errs.apartFrom(ValidateJoin(c))...)
+		}
 		return nil, w.errs.err()
 	}
-	plain, err := json.Marshal(tree)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	c := &Cluster{source: &source{file: name, at: w.at}}
+	c.source = &source{file: name, at: w.at}
+	return c, c.resolvePaths(filepath.Dir(name))
+}
+
+// decode makes a Cluster of a document's plain values. What was in error among them is null, and so not given.
+func decode(tree any) (*Cluster, error) {
+	plain, err := json.Marshal(tree)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{}
 	if err := json.Unmarshal(plain, c); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	// JSON would have made every number a float64.
-	spec, _ := tree.(map[string]any)["spec"].(map[string]any)
+	root, _ := tree.(map[string]any)
+	spec, _ := root["spec"].(map[string]any)
 	c.Spec.Kubelet, _ = spec["kubelet"].(map[string]any)
 	c.Spec.KubeProxy, _ = spec["kubeProxy"].(map[string]any)
-	return c, c.resolvePaths(filepath.Dir(name))
+	return c, nil
 }
 
 // parseYAML gives the root mapping of the only document in data.

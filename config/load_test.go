@@ -135,7 +135,11 @@ func TestParseErrors(t *testing.T) {
 		{"durations", spec("certificates: {caValidity: 10y, validity: {}}"), []string{
 			"4:30: spec.certificates.caValidity: not a duration; hint: write hours, minutes or seconds, such as 8760h or 1m30s",
 			"4:45: spec.certificates.validity: not a duration; hint: write hours, minutes or seconds, such as 8760h or 1m30s"}},
-		{"an empty item", spec("hosts:", "- name: a", "-"), []string{"6:4: spec.hosts[1]: the item is empty; hint: remove the item or give it a value"}},
+		{"an empty item", spec("hosts:", "- name: a", "  address: a", "-"), []string{"7:4: spec.hosts[1]: the item is empty; hint: remove the item or give it a value"}},
+		{"fields that are unknown and values that are wrong come together", spec("kubernetesversion: v1.37.2", "networking: {podSubnet: x}", "apiServerPort: {a: 1}"), []string{
+			"4:3: spec.kubernetesversion: unknown field; hint: did you mean kubernetesVersion?",
+			"5:16: spec.networking.podSubnet: \"x\" is not a network; hint: write a network as ADDRESS/BITS, such as 10.244.0.0/16 or fd00:10:244::/48",
+			"6:18: spec.apiServerPort: expected a whole number, found fields"}},
 		{"odd keys", spec("1: a", "[a]: b", "true: c"), []string{
 			"4:3: spec: a field's name is a number and not text; hint: put it in quotes",
 			"5:3: spec: a field's name is a list and not text; hint: put it in quotes",
