@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tool is something the lab needs on the machine, and the Debian package that brings it.
@@ -83,6 +86,9 @@ func startEngine(ctx context.Context, cacheDir string, log io.Writer) (docker, e
 	}
 	defer file.Close()
 	fmt.Fprintf(log, "starting dockerd, log in %s\n", path)
+	// What this process was handed besides its standard streams is not dockerd's to keep open: a lock, a pipe that
+	// somebody reads to its end. Kernels before 5.11 cannot, and then it stays open.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	cmd := exec.Command(bin)
 	cmd.Stdout, cmd.Stderr = file, file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
