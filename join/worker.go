@@ -121,6 +121,7 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, patience t
 				if err != nil {
 					return nil, err
 				}
+				defer client.Close()
 				if ready, err = phases.IsReady(ctx, client, n.Spec.Name, j.since(n.Name())); err != nil {
 					return nil, err
 				}
@@ -144,6 +145,7 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, patience t
 			if err != nil {
 				return err
 			}
+			defer client.Close()
 			if err := hasten(ctx, client, h, n, j.since(n.Name())); err != nil {
 				return err
 			}
