@@ -48,7 +48,7 @@ type Phase struct {
 	Apply func(ctx context.Context, h host.Host, changes []Change) error
 }
 
-// Step is a Phase, or several that Parallel or Sequence joins.
+// Step is a Phase, or several that Parallel, Sequence or Pipeline joins.
 type Step interface {
 	// Phases lists the phases in the order in which they are written.
 	Phases() []Phase
@@ -63,13 +63,19 @@ func Parallel(steps ...Step) Step { return parallel(steps) }
 // Sequence is steps that follow each other, to be used within Parallel.
 func Sequence(steps ...Step) Step { return sequence(steps) }
 
+// Pipeline is steps that each host goes through by itself, without waiting for the other hosts between them. Its phases
+// are phases on hosts; a host passes over those that it is not among the hosts of.
+func Pipeline(steps ...Step) Step { return pipeline(steps) }
+
 type (
 	parallel []Step
 	sequence []Step
+	pipeline []Step
 )
 
 func (s parallel) Phases() []Phase { return collect(s) }
 func (s sequence) Phases() []Phase { return collect(s) }
+func (s pipeline) Phases() []Phase { return collect(s) }
 
 func collect(steps []Step) []Phase {
 	var all []Phase

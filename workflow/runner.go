@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,7 +61,7 @@ func (r *Runner) Run(ctx context.Context, steps ...Step) (Summary, error) {
 	}
 	run := &run{Runner: r, failed: map[string]bool{}}
 	start := r.now()
-	run.sequence(ctx, steps)
+	run.sequence(ctx, steps, nil)
 	return Summary{Changes: run.changes, Elapsed: r.now().Sub(start)}, run.error(ctx)
 }
 
@@ -92,19 +93,10 @@ func (r *Runner) validate(steps []Step) error {
 }
 
 func (r *Runner) selected(name string) bool {
-	if contains(r.Skip, name) {
+	if slices.Contains(r.Skip, name) {
 		return false
 	}
-	return len(r.Only) == 0 || contains(r.Only, name)
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
+	return len(r.Only) == 0 || slices.Contains(r.Only, name)
 }
 
 // run is the state of one Run.
@@ -116,83 +108,63 @@ type run struct {
 	changes int
 }
 
-// sequence reports whether what comes after the steps may run.
-func (r *run) sequence(ctx context.Context, steps []Step) bool {
+// sequence reports whether what comes after the steps may run. In a lane of a pipeline it is about the lane's host alone.
+func (r *run) sequence(ctx context.Context, steps []Step, l *lane) bool {
 	for _, s := range steps {
-		if ctx.Err() != nil || !r.step(ctx, s) {
+		if ctx.Err() != nil || !r.step(ctx, s, l) {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *run) step(ctx context.Context, s Step) bool {
+func (r *run) step(ctx context.Context, s Step, l *lane) bool {
 	switch s := s.(type) {
 	case sequence:
-		return r.sequence(ctx, s)
+		return r.sequence(ctx, s, l)
 	case parallel:
-		return r.parallel(ctx, s)
+		return r.parallel(ctx, s, l)
+	case pipeline:
+		return r.pipeline(ctx, s)
 	case Phase:
-		if !r.selected(s.Name) {
+		switch {
+		case !r.selected(s.Name):
 			return true
+		case l != nil:
+			return l.phase(ctx, r, s)
 		}
 		return r.phase(ctx, s)
 	}
 	return true
 }
 
-func (r *run) parallel(ctx context.Context, steps []Step) bool {
+func (r *run) parallel(ctx context.Context, steps []Step, l *lane) bool {
 	ok := make([]bool, len(steps))
 	var wg sync.WaitGroup
 	for i, s := range steps {
-		wg.Go(func() { ok[i] = r.step(ctx, s) })
+		wg.Go(func() { ok[i] = r.step(ctx, s, l) })
 	}
 	wg.Wait()
-	for _, o := range ok {
-		if !o {
-			return false
-		}
-	}
-	return true
+	return !slices.Contains(ok, false)
 }
 
 func (r *run) phase(ctx context.Context, p Phase) bool {
-	start := r.now()
-	r.report(Event{Kind: PhaseStarted, Phase: p.Name, Short: p.Short, Hosts: len(p.Hosts)})
-	defer func() { r.report(Event{Kind: PhaseEnded, Phase: p.Name, Elapsed: r.now().Sub(start)}) }()
-
 	hosts := p.Hosts
 	if len(hosts) == 0 {
 		hosts = []host.Host{nil}
 	}
-	limit := p.Parallel
-	if limit <= 0 {
-		limit = len(hosts)
-	}
-	slots := make(chan struct{}, limit)
+	t := newTracker(p, len(hosts))
+	t.begin(r)
 	good := make([]bool, len(hosts))
 	var wg sync.WaitGroup
 	for i, h := range hosts {
-		if h != nil && r.hasFailed(h.Name()) {
-			continue
-		}
 		wg.Go(func() {
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-			case <-ctx.Done():
-				return
-			}
-			good[i] = r.one(ctx, p, h)
+			defer t.leave(r)
+			good[i] = (h == nil || !r.hasFailed(h.Name())) && t.admit(ctx) && t.one(ctx, r, h)
 		})
 	}
 	wg.Wait()
-	for _, g := range good {
-		if g {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(good, true)
 }
 
 // one takes a phase through Check, Apply and Check on one host, or on the cluster when h is nil.
