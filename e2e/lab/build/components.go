@@ -50,6 +50,8 @@ const (
 	containerdVersion = "v2.4.2"
 	cniVersion        = "v1.9.1"
 	flannelVersion    = "v0.28.10"
+	haproxyTag        = "2.6"
+	keepalivedTag     = "2.0.20"
 	testVersion       = "v1"
 )
 
@@ -143,6 +145,8 @@ var debianSets = []debianSet{{
 	links:   iptablesLinks(),
 }, {
 	name: "haproxy", packages: []string{"haproxy"}, programs: []string{"usr/sbin/haproxy"},
+}, {
+	name: "keepalived", packages: []string{"keepalived"}, programs: []string{"usr/sbin/keepalived"},
 }}
 
 // iptablesLinks lets iptables mean the nft variant, as distributions' alternatives do today, and keeps both by name.
@@ -208,7 +212,7 @@ type program struct {
 
 func images(r release) []image {
 	k8s := "kubernetes-" + minor(r.version) + "/"
-	node, controlPlane := []bundle.Role{bundle.RoleNode}, []bundle.Role{bundle.RoleControlPlane}
+	node, controlPlane, loadBalancer := []bundle.Role{bundle.RoleNode}, []bundle.Role{bundle.RoleControlPlane}, []bundle.Role{bundle.RoleLoadBalancer}
 	var all []image
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		all = append(all, image{
@@ -248,8 +252,11 @@ func images(r release) []image {
 		programs:   []program{{from: "flannel/flanneld", path: "/opt/bin/flanneld"}},
 		entrypoint: "/opt/bin/flanneld",
 	}, image{
-		name: "haproxy", ref: "docker.io/myadm/haproxy:debian", roles: []bundle.Role{bundle.RoleLoadBalancer}, base: true, debian: "haproxy",
+		name: "haproxy", ref: "docker.io/library/haproxy:" + haproxyTag, roles: loadBalancer, base: true, debian: "haproxy",
 		entrypoint: "/usr/sbin/haproxy",
+	}, image{
+		name: "keepalived", ref: "docker.io/osixia/keepalived:" + keepalivedTag, roles: loadBalancer, base: true, debian: "keepalived",
+		entrypoint: "/usr/sbin/keepalived",
 	}, testImage)
 }
 

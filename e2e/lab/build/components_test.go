@@ -92,18 +92,19 @@ func TestTablesResolve(t *testing.T) {
 	}
 }
 
-// The names are kubeadm's: what its manifests and its preflight ask for.
+// The names are kubeadm's: what its manifests and its preflight ask for; and the load balancers' are myadm's.
 func TestImageNames(t *testing.T) {
+	const balancers = "docker.io/library/haproxy:2.6 docker.io/osixia/keepalived:2.0.20"
 	want := map[string]string{
 		"v1.37.2": "registry.k8s.io/kube-apiserver:v1.37.2 registry.k8s.io/kube-controller-manager:v1.37.2 registry.k8s.io/kube-scheduler:v1.37.2 " +
-			"registry.k8s.io/etcd:3.7.0-0 registry.k8s.io/kube-proxy:v1.37.2 registry.k8s.io/coredns/coredns:v1.14.6 registry.k8s.io/pause:3.10.2",
+			"registry.k8s.io/etcd:3.7.0-0 registry.k8s.io/kube-proxy:v1.37.2 registry.k8s.io/coredns/coredns:v1.14.6 registry.k8s.io/pause:3.10.2 " + balancers,
 		"v1.36.3": "registry.k8s.io/kube-apiserver:v1.36.3 registry.k8s.io/kube-controller-manager:v1.36.3 registry.k8s.io/kube-scheduler:v1.36.3 " +
-			"registry.k8s.io/etcd:3.6.8-0 registry.k8s.io/kube-proxy:v1.36.3 registry.k8s.io/coredns/coredns:v1.14.2 registry.k8s.io/pause:3.10.2",
+			"registry.k8s.io/etcd:3.6.8-0 registry.k8s.io/kube-proxy:v1.36.3 registry.k8s.io/coredns/coredns:v1.14.2 registry.k8s.io/pause:3.10.2 " + balancers,
 	}
 	for _, r := range releases {
 		var refs []string
 		for _, im := range images(r) {
-			if strings.HasPrefix(im.ref, "registry.k8s.io/") {
+			if strings.HasPrefix(im.ref, "registry.k8s.io/") || slices.Contains(im.roles, bundle.RoleLoadBalancer) {
 				refs = append(refs, im.ref)
 			}
 		}
