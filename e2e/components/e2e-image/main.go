@@ -4,6 +4,9 @@
 //	e2e serve [ADDRESS]   answer every request with the host's name; ADDRESS is :8080 unless given
 //	e2e get URL [WAIT]    print the answer, asking again for up to WAIT (a duration; once without)
 //	e2e lookup NAME       print the addresses of NAME, one per line
+//	e2e load NAME [ADDRESS]
+//	                      write and watch by the API of the cluster until asked to end, then print what was seen as a line
+//	                      of JSON; ADDRESS, :8080 unless given, answers GET /lap and GET /stop with the same
 //	e2e sleep             stay until asked to end
 package main
 
@@ -31,7 +34,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, args []string) error {
-	usage := errors.New("usage: e2e serve [ADDRESS] | get URL [WAIT] | lookup NAME | sleep")
+	usage := errors.New("usage: e2e serve [ADDRESS] | get URL [WAIT] | lookup NAME | load NAME [ADDRESS] | sleep")
 	if len(args) == 0 {
 		return usage
 	}
@@ -52,6 +55,8 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return get(ctx, out, args[1], wait)
 	case command == "lookup" && len(args) > 1:
 		return lookup(ctx, out, args[1])
+	case command == "load" && len(args) > 1:
+		return putLoad(ctx, out, args[1], arg(2, ":8080"))
 	case command == "sleep":
 		<-ctx.Done()
 		return nil
