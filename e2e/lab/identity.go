@@ -92,12 +92,21 @@ type delivery struct {
 	data []byte
 }
 
-// newMachine makes what no two machines share: the machine-id and sshd's key, whose public half it returns.
-func newMachine(name string) ([]delivery, string, error) {
-	private, err := newKey("root@" + name)
+// fetch reads a file of a host, which may be off.
+func (l *Lab) fetch(ctx context.Context, h Host, path string) ([]byte, error) {
+	packed, err := l.d.run(ctx, nil, "cp", h.container+":"+path, "-")
 	if err != nil {
-		return nil, "", err
+		return nil, fmt.Errorf("%s: %w", h.Name, err)
 	}
+	archive := tar.NewReader(strings.NewReader(packed))
+	if _, err := archive.Next(); err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", path, h.Name, err)
+	}
+	return io.ReadAll(archive)
+}
+
+// newMachine makes what no two machines share: the machine-id, and the files of sshd's key, whose public half it returns.
+func newMachine(private []byte) ([]delivery, string, error) {
 	signer, err := ssh.ParsePrivateKey(private)
 	if err != nil {
 		return nil, "", err

@@ -6,12 +6,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/myadm/myadm/e2e/lab"
 )
@@ -133,6 +137,29 @@ func TestPowerOffAndOn(t *testing.T) {
 	must(t, l.Start(t.Context(), "h1")) // on already
 	if got := mustSSH(t, l, "h2", "hostname"); got != "h2" {
 		t.Errorf("the other host says %s", got)
+	}
+}
+
+// A wiped host has lost everything but what it is known by.
+func TestWipe(t *testing.T) {
+	l := up(t, "lab", lab.Options{Hosts: 2})
+	mustSSH(t, l, "h1", "echo root >/etc/lost; echo volume >/var/lib/etcd/lost")
+	machine := mustSSH(t, l, "h1", "cat /etc/machine-id")
+	must(t, l.Wipe(t.Context(), "h1"))
+	if got, err := ssh(t, l, "", "h1", "hostname"); err == nil {
+		t.Errorf("it is on, and says %s", got)
+	}
+	must(t, l.Start(t.Context(), "h1"))
+	if got := mustSSH(t, l, "h1", "hostname; ls /etc/lost /var/lib/etcd 2>/dev/null; getent hosts h2 >/dev/null && echo knows h2"); got != "h1\n/var/lib/etcd:\nknows h2" {
+		t.Errorf("it says %q", got)
+	}
+	if got := mustSSH(t, l, "h1", "cat /etc/machine-id"); got == machine {
+		t.Errorf("it has its old machine-id %s", got)
+	}
+	again, err := lab.Open(t.Context(), l.Dir)
+	must(t, err)
+	if diff := cmp.Diff(l.Hosts, again.Hosts, cmpopts.IgnoreUnexported(lab.Host{}), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("hosts (-before +after):\n%s", diff)
 	}
 }
 

@@ -238,7 +238,11 @@ func TestIdentityStays(t *testing.T) {
 func TestMachinesShareNothing(t *testing.T) {
 	files := func() (map[string]string, string) {
 		t.Helper()
-		deliveries, key, err := newMachine("h1")
+		private, err := newKey("root@h1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		deliveries, key, err := newMachine(private)
 		if err != nil {
 			t.Fatal(err)
 		}

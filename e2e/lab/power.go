@@ -45,6 +45,42 @@ func (l *Lab) Start(ctx context.Context, host string) error {
 	return l.waitForLogin(ctx, h)
 }
 
+// Wipe replaces a host by a bare one of the same name, address and SSH host key, as if it had got new disks and a new
+// system. The host is off afterwards.
+func (l *Lab) Wipe(ctx context.Context, host string) error {
+	h, err := l.Host(host)
+	if err != nil {
+		return err
+	}
+	id, err := l.ensureIdentity()
+	if err != nil {
+		return err
+	}
+	key, err := l.fetch(ctx, h, hostKeyPath)
+	if err != nil {
+		return err
+	}
+	subnet, err := l.ensureNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	flags, err := machineFlags(subnet)
+	if err != nil {
+		return err
+	}
+	image, err := imageTag()
+	if err != nil {
+		return err
+	}
+	if _, err := l.d.run(ctx, nil, "rm", "--force", "--volumes", h.container); err != nil {
+		return err
+	}
+	if err := l.createHost(ctx, &h, flags, image, key); err != nil {
+		return err
+	}
+	return l.deliver(ctx, h, l.userFiles(id))
+}
+
 // Cut pulls a host's network cable, with all that hangs on it: connections get no answer and no error.
 func (l *Lab) Cut(ctx context.Context, host string) error { return l.setLink(ctx, host, "down") }
 

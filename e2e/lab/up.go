@@ -178,7 +178,11 @@ func (l *Lab) ensureHosts(ctx context.Context, o Options, image string) error {
 					}
 				}
 				*h = Host{Name: hostName(i), Address: hostAddress(subnet, i), Role: o.role(i), container: l.network() + "-" + hostName(i)}
-				return l.createHost(ctx, h, flags, image)
+				key, err := newKey("root@" + h.Name)
+				if err != nil {
+					return err
+				}
+				return l.createHost(ctx, h, flags, image, key)
 			})
 			continue
 		}
@@ -196,9 +200,9 @@ func (o Options) role(i int) string {
 	return RoleWorker
 }
 
-// createHost makes one container and gives it what no other host has.
-func (l *Lab) createHost(ctx context.Context, h *Host, flags []string, image string) error {
-	files, hostKey, err := newMachine(h.Name)
+// createHost makes one container and gives it what no other host has, with sshd's private key.
+func (l *Lab) createHost(ctx context.Context, h *Host, flags []string, image string, key []byte) error {
+	files, hostKey, err := newMachine(key)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ func newCommand() *cobra.Command {
 		newDownCommand(),
 		newHostCommand("kill", "Power a host off, without a warning", (*lab.Lab).Kill),
 		newHostCommand("start", "Power a host on and wait until it takes logins", (*lab.Lab).Start),
+		newHostCommand("wipe", "Replace a host by a bare one of the same name and address, which is off", (*lab.Lab).Wipe),
 		newHostCommand("cut", "Cut a host from the network, as if its cable were pulled", (*lab.Lab).Cut),
 		newHostCommand("heal", "Return a host to the network", (*lab.Lab).Heal),
 		newExecCommand(),
