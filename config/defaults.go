@@ -37,6 +37,7 @@ func SetDefaults(c *Cluster) {
 			s.Hosts[i].Roles = []Role{RoleWorker}
 		}
 	}
+	fillLoadBalancer(s)
 }
 
 // fill sets *p to def when it has no value.

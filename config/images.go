@@ -1,10 +1,13 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Images is the full reference of each image of a cluster.
 type Images struct {
-	Etcd              string
+	Etcd              string // empty when etcd is somebody else's
 	APIServer         string
 	ControllerManager string
 	Scheduler         string
@@ -12,20 +15,19 @@ type Images struct {
 	CoreDNS           string
 	Pause             string
 	Flannel           string // empty when the network plugin is another
+	HAProxy           string // empty when no load balancer of ours is in front of the API servers
+	Keepalived        string // empty without a virtual IP
 }
 
-// All lists the references, those of the control plane first.
+// All lists the references that the cluster needs, those of the control plane first.
 func (i Images) All() []string {
-	all := []string{i.Etcd, i.APIServer, i.ControllerManager, i.Scheduler, i.CoreDNS, i.Proxy, i.Pause}
-	if i.Flannel != "" {
-		all = append(all, i.Flannel)
-	}
-	return all
+	all := []string{i.Etcd, i.APIServer, i.ControllerManager, i.Scheduler, i.CoreDNS, i.Proxy, i.Pause, i.Flannel, i.HAProxy, i.Keepalived}
+	return slices.DeleteFunc(all, func(ref string) bool { return ref == "" })
 }
 
 // ImagesOf names the images of a Cluster that has its defaults. Names are kubeadm's: registry.k8s.io keeps CoreDNS one
-// folder deeper than any other repository does. Flannel comes from its own home unless the repository is another than
-// the default, which is then taken to mirror everything.
+// folder deeper than any other repository does. Flannel, HAProxy and keepalived come from their own homes unless
+// the repository is another than the default, which is then taken to mirror everything.
 func ImagesOf(c *Cluster) (Images, error) {
 	v, err := VersionsOf(c.Spec.KubernetesVersion)
 	if err != nil {
@@ -34,7 +36,6 @@ func ImagesOf(c *Cluster) (Images, error) {
 	repository := c.Spec.ImageRepository
 	tag := strings.ReplaceAll(c.Spec.KubernetesVersion, "+", "_") // a tag cannot hold a semver's build metadata
 	images := Images{
-		Etcd:              repository + "/etcd:" + v.Etcd,
 		APIServer:         repository + "/kube-apiserver:" + tag,
 		ControllerManager: repository + "/kube-controller-manager:" + tag,
 		Scheduler:         repository + "/kube-scheduler:" + tag,
@@ -42,13 +43,22 @@ func ImagesOf(c *Cluster) (Images, error) {
 		CoreDNS:           repository + "/coredns:" + v.CoreDNS,
 		Pause:             repository + "/pause:" + v.Pause,
 	}
-	flannel := repository
+	if c.Spec.Etcd.External == nil {
+		images.Etcd = repository + "/etcd:" + v.Etcd
+	}
+	flannel, haproxy, keepalived := repository, repository, repository
 	if repository == DefaultImageRepository {
 		images.CoreDNS = repository + "/coredns/coredns:" + v.CoreDNS
-		flannel = "docker.io/flannel"
+		flannel, haproxy, keepalived = "docker.io/flannel", "docker.io/library", "docker.io/osixia"
 	}
 	if c.Spec.Networking.Plugin == PluginFlannel {
 		images.Flannel = flannel + "/flannel:" + FlannelVersion
+	}
+	if c.Spec.LoadBalancer.Balanced() {
+		images.HAProxy = haproxy + "/haproxy:" + HAProxyVersion
+	}
+	if c.Spec.LoadBalancer.Type == LoadBalancerKeepalived {
+		images.Keepalived = keepalived + "/keepalived:" + KeepalivedVersion
 	}
 	return images, nil
 }

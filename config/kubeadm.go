@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 )
 
@@ -43,7 +44,8 @@ type kubeadmAPIServer struct {
 }
 
 type kubeadmEtcd struct {
-	Local *kubeadmLocalEtcd `json:"local,omitempty"`
+	Local    *kubeadmLocalEtcd    `json:"local,omitempty"`
+	External *kubeadmExternalEtcd `json:"external,omitempty"`
 }
 
 type kubeadmLocalEtcd struct {
@@ -52,13 +54,22 @@ type kubeadmLocalEtcd struct {
 	ExtraEnvs []corev1.EnvVar `json:"extraEnvs,omitempty"`
 }
 
+// kubeadmExternalEtcd names files on the control planes.
+type kubeadmExternalEtcd struct {
+	Endpoints []string `json:"endpoints"`
+	CAFile    string   `json:"caFile"`
+	CertFile  string   `json:"certFile"`
+	KeyFile   string   `json:"keyFile"`
+}
+
 // ToKubeadm writes c, which has its defaults, as kubeadm's ClusterConfiguration: what the ConfigMap kubeadm-config keeps
-// under that key, and what kubeadm reads when it joins a node or upgrades the cluster.
+// under that key, and what kubeadm reads when it joins a node or upgrades the cluster. What the load balancer asks of the
+// API servers is in it, since kubeadm has no field for a load balancer.
 func ToKubeadm(c *Cluster) ([]byte, error) {
 	s := c.Spec
 	k := clusterConfiguration{
 		TypeMeta:                  metav1.TypeMeta{APIVersion: kubeadmVersion, Kind: "ClusterConfiguration"},
-		APIServer:                 kubeadmAPIServer{Component: s.APIServer, CertSANs: s.Certificates.APIServerSANs},
+		APIServer:                 kubeadmAPIServer{Component: s.APIServer, CertSANs: c.APIServerSANs()},
 		CACertificateValidity:     &s.Certificates.CAValidity,
 		CertificateValidityPeriod: &s.Certificates.Validity,
 		CertificatesDir:           PKIDir,
@@ -66,11 +77,12 @@ func ToKubeadm(c *Cluster) ([]byte, error) {
 		ControlPlaneEndpoint:      c.Endpoint(),
 		ControllerManager:         s.ControllerManager,
 		EncryptionAlgorithm:       s.Certificates.KeyAlgorithm,
-		Etcd:                      kubeadmEtcd{Local: &kubeadmLocalEtcd{s.Etcd.DataDir, s.Etcd.ExtraArgs, s.Etcd.ExtraEnvs}},
+		Etcd:                      s.Etcd.toKubeadm(),
 		ImageRepository:           s.ImageRepository,
 		KubernetesVersion:         s.KubernetesVersion,
 		Scheduler:                 s.Scheduler,
 	}
+	k.APIServer.ExtraArgs = c.APIServerArgs()
 	k.Networking.DNSDomain = s.Networking.DNSDomain
 	k.Networking.PodSubnet = s.Networking.PodSubnet
 	k.Networking.ServiceSubnet = s.Networking.ServiceSubnet
@@ -81,8 +93,16 @@ func ToKubeadm(c *Cluster) ([]byte, error) {
 	return data, nil
 }
 
+func (e Etcd) toKubeadm() kubeadmEtcd {
+	if e.External == nil {
+		return kubeadmEtcd{Local: &kubeadmLocalEtcd{e.DataDir, e.ExtraArgs, e.ExtraEnvs}}
+	}
+	return kubeadmEtcd{External: &kubeadmExternalEtcd{e.External.Endpoints, EtcdCACert, EtcdClientCert, EtcdClientKey}}
+}
+
 // FromKubeadm sets in c what a kubeadm ClusterConfiguration says of a running cluster, and leaves alone what it does not
-// say. Unknown fields are passed over, since another release of kubeadm may have written them. The result is not validated.
+// say: of an external etcd's files, which are the operator's, it says only where the hosts have them. Unknown fields are
+// passed over, since another release of kubeadm may have written them. The result is not validated.
 func FromKubeadm(data []byte, c *Cluster) error {
 	const what = "kubeadm's ClusterConfiguration"
 	var k clusterConfiguration
@@ -128,7 +148,12 @@ func FromKubeadm(data []byte, c *Cluster) error {
 	}
 	s.APIServer, s.ControllerManager, s.Scheduler = k.APIServer.Component, k.ControllerManager, k.Scheduler
 	if e := k.Etcd.Local; e != nil {
-		s.Etcd = Etcd(*e)
+		s.Etcd = Etcd{DataDir: e.DataDir, ExtraArgs: e.ExtraArgs, ExtraEnvs: e.ExtraEnvs}
+	}
+	if e := k.Etcd.External; e != nil {
+		external := ptr.Deref(s.Etcd.External, ExternalEtcd{}) // a copy: c may share it with another document
+		external.Endpoints = e.Endpoints
+		s.Etcd.External = &external
 	}
 	return nil
 }

@@ -96,6 +96,7 @@ func TestFromKubeadmKeepsWhatItDoesNotSay(t *testing.T) {
 	want := &Cluster{Spec: Spec{
 		KubernetesVersion: "v1.36.3", Hosts: []Host{{Name: "w-1"}}, Certificates: Certificates{KeyAlgorithm: KeyRSA4096},
 		Networking: Networking{PodSubnet: "10.1.0.0/16"},
+		Etcd:       Etcd{External: &ExternalEtcd{Endpoints: []string{"a"}}},
 	}}
 	if diff := cmp.Diff(want, c, sameCluster); diff != "" {
 		t.Errorf("cluster (-want +got):\n%s", diff)

@@ -194,5 +194,10 @@ func (c *Cluster) eachPath(do func(path string, p *string)) {
 		do(fmt.Sprintf("spec.hosts[%d].ssh.keyFile", i), &ssh.KeyFile)
 		do(fmt.Sprintf("spec.hosts[%d].ssh.sudoPasswordFile", i), &ssh.SudoPasswordFile)
 	}
+	if e := c.Spec.Etcd.External; e != nil {
+		do("spec.etcd.external.caFile", &e.CAFile)
+		do("spec.etcd.external.certFile", &e.CertFile)
+		do("spec.etcd.external.keyFile", &e.KeyFile)
+	}
 	do("spec.artifacts.bundle", &c.Spec.Artifacts.Bundle)
 }

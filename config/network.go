@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,8 +23,9 @@ func (c *Cluster) APIServerServiceIP() netip.Addr { return nth(c.ServiceSubnets(
 // It is the zero Addr when there is no valid service subnet.
 func (c *Cluster) DNSServiceIP() netip.Addr { return nth(c.ServiceSubnets(), 10) }
 
-// Endpoint is the host:port at which the cluster's API is reached: the document's, or the first control plane's advertise
-// address (or its address, if that is an IP). It is empty while neither is known. IPv6 addresses stand in brackets.
+// Endpoint is the host:port at which people and joining hosts reach the cluster's API: the document's, or the virtual IP,
+// or the first control plane's advertise address (or its address, if that is an IP). It is empty while none of them is
+// known. IPv6 addresses stand in brackets.
 func (c *Cluster) Endpoint() string {
 	port := c.Spec.APIServerPort
 	if port == 0 {
@@ -39,6 +41,12 @@ func (c *Cluster) Endpoint() string {
 		}
 		return hostPort(host, port)
 	}
+	if l := c.Spec.LoadBalancer; l.Type == LoadBalancerKeepalived {
+		if addr, err := netip.ParseAddr(l.VirtualIP); err == nil {
+			return hostPort(addr.String(), l.Port)
+		}
+		return ""
+	}
 	for _, h := range c.Spec.Hosts {
 		if !h.HasRole(RoleControlPlane) {
 			continue
@@ -51,6 +59,50 @@ func (c *Cluster) Endpoint() string {
 		return ""
 	}
 	return ""
+}
+
+// NodeEndpoint is the host:port at which nodes and what runs on them reach the API: the node's own load balancer where
+// each has one, else Endpoint. c has its defaults.
+func (c *Cluster) NodeEndpoint() string {
+	if l := c.Spec.LoadBalancer; l.Type == LoadBalancerNodeLocal {
+		return hostPort(c.loopback(), l.Port)
+	}
+	return c.Endpoint()
+}
+
+// loopback is the loopback address of the primary IP family, which is also that of the advertise addresses.
+func (c *Cluster) loopback() string {
+	if c.APIServerServiceIP().Is6() {
+		return "::1"
+	}
+	return "127.0.0.1"
+}
+
+// APIServerArgs are the API servers' extra arguments: the document's and, when the nodes' own load balancers are what the
+// Service default/kubernetes leads to, one that keeps the API servers from writing themselves there instead.
+func (c *Cluster) APIServerArgs() []Arg {
+	args := c.Spec.APIServer.ExtraArgs
+	given := slices.ContainsFunc(args, func(a Arg) bool { return a.Name == endpointReconciler })
+	if c.Spec.LoadBalancer.Type != LoadBalancerNodeLocal || given {
+		return args
+	}
+	return append(slices.Clone(args), Arg{Name: endpointReconciler, Value: noReconciler})
+}
+
+// The API server's flag for who keeps the endpoints of the Service default/kubernetes, and its value for nobody.
+const (
+	endpointReconciler = "endpoint-reconciler-type"
+	noReconciler       = "none"
+)
+
+// APIServerSANs are the further names in the API servers' certificates: the document's, and the address of the nodes' own
+// load balancers, where there are such.
+func (c *Cluster) APIServerSANs() []string {
+	names := c.Spec.Certificates.APIServerSANs
+	if c.Spec.LoadBalancer.Type != LoadBalancerNodeLocal || slices.Contains(names, c.loopback()) {
+		return names
+	}
+	return append(slices.Clone(names), c.loopback())
 }
 
 func hostPort(host string, port int32) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }

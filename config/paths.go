@@ -5,6 +5,8 @@ const (
 	KubernetesDir = "/etc/kubernetes"
 	PKIDir        = KubernetesDir + "/pki"
 	ManifestsDir  = KubernetesDir + "/manifests"
+	HAProxyDir    = KubernetesDir + "/haproxy"    // not kubeadm's: the load balancer's configuration
+	KeepalivedDir = KubernetesDir + "/keepalived" // likewise
 
 	AdminConf             = KubernetesDir + "/admin.conf"
 	SuperAdminConf        = KubernetesDir + "/super-admin.conf"
@@ -12,6 +14,9 @@ const (
 	BootstrapKubeletConf  = KubernetesDir + "/bootstrap-kubelet.conf"
 	ControllerManagerConf = KubernetesDir + "/controller-manager.conf"
 	SchedulerConf         = KubernetesDir + "/scheduler.conf"
+	EtcdCACert            = PKIDir + "/etcd/ca.crt"
+	EtcdClientCert        = PKIDir + "/apiserver-etcd-client.crt"
+	EtcdClientKey         = PKIDir + "/apiserver-etcd-client.key"
 
 	KubeletDir             = "/var/lib/kubelet"
 	KubeletConfigFile      = KubeletDir + "/config.yaml"

@@ -33,8 +33,9 @@ type Metadata struct {
 // Spec is the cluster that is wanted.
 type Spec struct {
 	KubernetesVersion    string       `json:"kubernetesVersion,omitempty"`    // vX.Y.Z
-	ControlPlaneEndpoint string       `json:"controlPlaneEndpoint,omitempty"` // host[:port] of a load balancer or a DNS name; empty: the first control plane
+	ControlPlaneEndpoint string       `json:"controlPlaneEndpoint,omitempty"` // host[:port] of a load balancer or a DNS name; empty: the virtual IP, or the first control plane
 	APIServerPort        int32        `json:"apiServerPort,omitempty"`        // default 6443
+	LoadBalancer         LoadBalancer `json:"loadBalancer,omitzero"`
 	Networking           Networking   `json:"networking,omitzero"`
 	Hosts                []Host       `json:"hosts,omitempty"`
 	Certificates         Certificates `json:"certificates,omitzero"`
@@ -134,11 +135,21 @@ type HostPathMount struct {
 	PathType  corev1.HostPathType `json:"pathType,omitempty"`
 }
 
-// Etcd is the stacked etcd.
+// Etcd is the stacked etcd: a member on each control plane. Or it is External, and then the rest has no meaning.
 type Etcd struct {
 	DataDir   string          `json:"dataDir,omitempty"` // default /var/lib/etcd
 	ExtraArgs []Arg           `json:"extraArgs,omitempty"`
 	ExtraEnvs []corev1.EnvVar `json:"extraEnvs,omitempty"`
+	External  *ExternalEtcd   `json:"external,omitempty"`
+}
+
+// ExternalEtcd is an etcd that somebody else runs. The files are PEM, on the operator's machine, relative to the document;
+// on the hosts they stand where the stacked etcd's would.
+type ExternalEtcd struct {
+	Endpoints []string `json:"endpoints,omitempty"` // https://host:port of each member
+	CAFile    string   `json:"caFile,omitempty"`    // the authority of its servers
+	CertFile  string   `json:"certFile,omitempty"`  // the API servers' client certificate
+	KeyFile   string   `json:"keyFile,omitempty"`
 }
 
 // DNS is CoreDNS.

@@ -13,6 +13,13 @@ const Newest = "v1.37.2"
 // FlannelVersion is the tag of flannel's image. Flannel is not bound to a version of Kubernetes.
 const FlannelVersion = "v0.28.10"
 
+// HAProxyVersion and KeepalivedVersion are the tags of the load balancer's images. What is rendered for HAProxy asks for
+// nothing that 2.6, which distributions keep for years, does not know.
+const (
+	HAProxyVersion    = "2.6"
+	KeepalivedVersion = "2.0.20"
+)
+
 // Versions is what goes with one minor version of Kubernetes: the tags of the images that are not Kubernetes' own.
 type Versions struct {
 	Minor   string // v1.37

@@ -17,7 +17,7 @@ func APIServer(p Params, n Node) (host.File, error) {
 		name:        APIServerName,
 		image:       p.Images.APIServer,
 		annotations: map[string]string{APIServerEndpointAnnotation: hostPort(address, spec.APIServerPort)},
-		command:     command(APIServerName, apiServerFlags(spec, n), spec.APIServer.ExtraArgs),
+		command:     command(APIServerName, apiServerFlags(spec, n), p.Cluster.APIServerArgs()),
 		env:         spec.APIServer.ExtraEnvs,
 		mounts:      mergeMounts(append(caMounts(n.CADirs), pkiMount()), spec.APIServer.ExtraVolumes),
 		requests:    cpu("250m"),
@@ -30,20 +30,16 @@ func APIServer(p Params, n Node) (host.File, error) {
 
 func apiServerFlags(spec config.Spec, n Node) []config.Arg {
 	pki := func(name string) string { return config.PKIDir + "/" + name }
-	etcdServers, moved := lastArg(spec.Etcd.ExtraArgs, "advertise-client-urls")
-	if !moved {
-		etcdServers = "https://" + hostPort(n.loopback(), config.EtcdClientPort)
-	}
 	flags := []config.Arg{
 		{Name: "advertise-address", Value: n.AdvertiseAddress.String()},
 		{Name: "allow-privileged", Value: "true"},
 		{Name: "client-ca-file", Value: pki("ca.crt")},
 		{Name: "enable-admission-plugins", Value: "NodeRestriction"},
 		{Name: "enable-bootstrap-token-auth", Value: "true"},
-		{Name: "etcd-cafile", Value: etcdPKI + "/ca.crt"},
-		{Name: "etcd-certfile", Value: pki("apiserver-etcd-client.crt")},
-		{Name: "etcd-keyfile", Value: pki("apiserver-etcd-client.key")},
-		{Name: "etcd-servers", Value: etcdServers},
+		{Name: "etcd-cafile", Value: config.EtcdCACert},
+		{Name: "etcd-certfile", Value: config.EtcdClientCert},
+		{Name: "etcd-keyfile", Value: config.EtcdClientKey},
+		{Name: "etcd-servers", Value: etcdServers(spec.Etcd, n)},
 		{Name: "kubelet-client-certificate", Value: pki("apiserver-kubelet-client.crt")},
 		{Name: "kubelet-client-key", Value: pki("apiserver-kubelet-client.key")},
 		{Name: "kubelet-preferred-address-types", Value: "InternalIP,ExternalIP,Hostname"},
@@ -67,6 +63,17 @@ func apiServerFlags(spec config.Spec, n Node) []config.Arg {
 		flags = append(flags, config.Arg{Name: "authorization-mode", Value: "Node,RBAC"})
 	}
 	return flags
+}
+
+// etcdServers are the client URLs of etcd: those of the external one, or the one of the node's own member.
+func etcdServers(etcd config.Etcd, n Node) string {
+	if etcd.External != nil {
+		return strings.Join(etcd.External.Endpoints, ",")
+	}
+	if urls, moved := lastArg(etcd.ExtraArgs, "advertise-client-urls"); moved {
+		return urls
+	}
+	return "https://" + hostPort(n.loopback(), config.EtcdClientPort)
 }
 
 // CADirs are the places where distributions keep the certificates that /etc/ssl/certs links to. A component that sees

@@ -27,14 +27,22 @@ const (
 // kubeadm has touched, and which it may therefore replace by a newer version's defaults when it upgrades.
 const ComponentConfigHash = "kubeadm.kubernetes.io/component-config.hash"
 
-// sign makes kubeadm take the ConfigMap for generated: the SHA-256 of its values in the order of their keys, one after
-// the other without separators.
+// ConfigHash is the annotation of pods by which they are replaced when the configuration that they read once changes.
+const ConfigHash = "myadm.dev/config-hash"
+
+// sign makes kubeadm take the ConfigMap for generated.
 func sign(cm *corev1.ConfigMap) {
+	metav1.SetMetaDataAnnotation(&cm.ObjectMeta, ComponentConfigHash, dataHash(cm.Data))
+}
+
+// dataHash is kubeadm's checksum of a ConfigMap: the SHA-256 of its values in the order of their keys, one after the other
+// without separators.
+func dataHash(data map[string]string) string {
 	hash := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(cm.Data)) {
-		hash.Write([]byte(cm.Data[key]))
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		hash.Write([]byte(data[key]))
 	}
-	metav1.SetMetaDataAnnotation(&cm.ObjectMeta, ComponentConfigHash, fmt.Sprintf("sha256:%x", hash.Sum(nil)))
+	return fmt.Sprintf("sha256:%x", hash.Sum(nil))
 }
 
 // KubeadmConfig is the ConfigMap from which kubeadm, and myadm's join, learn how the cluster is made.

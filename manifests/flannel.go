@@ -113,7 +113,7 @@ func flannelDaemonSet(p Params) *appsv1.DaemonSet {
 }
 
 func flannelContainer(p Params) corev1.Container {
-	apiHost, apiPort, _ := net.SplitHostPort(p.Endpoint)
+	apiHost, apiPort, _ := net.SplitHostPort(p.NodeEndpoint)
 	return corev1.Container{
 		Name:            "kube-flannel",
 		Image:           p.Images.Flannel,

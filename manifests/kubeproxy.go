@@ -32,7 +32,9 @@ func KubeProxy(p Params) ([]*unstructured.Unstructured, error) {
 
 	all := append([]runtime.Object{account}, proxier.objects()...)
 	all = append(all, reader.objects()...)
-	return objects(append(all, config, kubeProxyDaemonSet(p.Images.Proxy))...)
+	pods := kubeProxyDaemonSet(p.Images.Proxy)
+	metav1.SetMetaDataAnnotation(&pods.Spec.Template.ObjectMeta, ConfigHash, dataHash(config.Data)) // kubeadm has no such thing
+	return objects(append(all, config, pods)...)
 }
 
 func kubeProxyConfigMap(p Params) (*corev1.ConfigMap, error) {
@@ -62,7 +64,7 @@ users:
 - name: default
   user:
     tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
-`, p.Endpoint),
+`, p.NodeEndpoint),
 		},
 	}
 	if len(p.Cluster.Spec.KubeProxy) == 0 {

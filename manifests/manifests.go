@@ -28,8 +28,20 @@ type Params struct {
 	Cluster *config.Cluster // with defaults, validated
 	Images  config.Images
 
-	// Endpoint is the host:port at which nodes and clients reach the API: what certificates and kubeconfigs say too.
+	// Endpoint is the host:port at which people and joining hosts reach the API: what certificates and kubeconfigs say too.
 	Endpoint string
+
+	// NodeEndpoint is the host:port at which nodes, and what runs on them, reach the API.
+	NodeEndpoint string
+
+	// APIServers are those of all control planes, in order of name.
+	APIServers []Backend
+}
+
+// Backend is where a control plane's API server listens.
+type Backend struct {
+	Name    string // the node's, or another that is the API server's alone
+	Address netip.AddrPort
 }
 
 // Node is what differs between hosts.
@@ -40,6 +52,9 @@ type Node struct {
 	// CADirs are those of CADirs() that exist on the host. They are mounted into the components that verify outside TLS
 	// servers.
 	CADirs []string
+
+	// Interface is the network interface that has the advertise address; for Keepalived alone.
+	Interface string
 
 	// ResolvConf is the resolver configuration for pods that inherit the host's; empty for the kubelet's default,
 	// /etc/resolv.conf. With systemd-resolved it is ResolvedConf.

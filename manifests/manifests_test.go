@@ -34,7 +34,7 @@ func kubeadmCluster(t *testing.T, change ...func(*config.Spec)) manifests.Params
 	if err != nil {
 		t.Fatal(err)
 	}
-	return manifests.Params{Cluster: c, Images: images, Endpoint: c.Endpoint()}
+	return manifests.Params{Cluster: c, Images: images, Endpoint: c.Endpoint(), NodeEndpoint: c.NodeEndpoint()}
 }
 
 func kubeadmNode() manifests.Node {

@@ -238,7 +238,7 @@ func TestKubeProxyConfigMerge(t *testing.T) {
 		s.Networking = config.Networking{PodSubnet: "fd00:244::/56,10.244.0.0/16", ServiceSubnet: "fd00:96::/112,10.96.0.0/16"}
 		s.KubeProxy = map[string]any{"mode": "nftables", "conntrack": map[string]any{"maxPerCore": int64(0)}, "clientConnection": map[string]any{"qps": 5.5}}
 	})
-	p.Endpoint = "[fd00::1]:6443"
+	p.NodeEndpoint = "[fd00::1]:6443"
 	data := rendered(t, p)["ConfigMap kube-system/kube-proxy"]["data"].(map[string]any)
 	golden(t, "kube-proxy/config.conf", host.File{Data: []byte(data["config.conf"].(string))})
 	golden(t, "kube-proxy/kubeconfig.conf", host.File{Data: []byte(data["kubeconfig.conf"].(string))})

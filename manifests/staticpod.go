@@ -20,6 +20,8 @@ const (
 	APIServerName         = "kube-apiserver"
 	ControllerManagerName = "kube-controller-manager"
 	SchedulerName         = "kube-scheduler"
+	HAProxyName           = "haproxy"
+	KeepalivedName        = "keepalived"
 )
 
 // The annotations by which kubeadm and myadm find the addresses of the other control planes.
@@ -51,13 +53,15 @@ type health struct {
 }
 
 // file renders the pod. Mode and place are part of the contract: the kubelet reads them as root.
-func (s staticPod) file() (host.File, error) {
-	pod, err := runtime.DefaultUnstructuredConverter.ToUnstructured(s.pod())
+func (s staticPod) file() (host.File, error) { return podFile(s.pod()) }
+
+func podFile(pod *corev1.Pod) (host.File, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(pod)
 	if err != nil {
 		return host.File{}, err
 	}
-	delete(pod, "status")
-	return yamlFile(StaticPodPath(s.name), secretMode, pod)
+	delete(content, "status")
+	return yamlFile(StaticPodPath(pod.Name), secretMode, content)
 }
 
 func (s staticPod) pod() *corev1.Pod {
