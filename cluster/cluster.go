@@ -42,6 +42,8 @@ type Cluster struct {
 
 	mu     sync.Mutex
 	client *kube.Client
+
+	etcd etcdClient
 }
 
 // Opener connects to a host of the document.
@@ -157,6 +159,7 @@ func unique(nodes []*Node) error {
 
 // Close closes every connection.
 func (c *Cluster) Close() error {
+	c.etcd.close()
 	var errs []error
 	for _, n := range c.Nodes {
 		errs = append(errs, n.Host.Close())
