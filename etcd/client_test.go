@@ -50,6 +50,7 @@ func TestALearnerBecomesAVoterAndGoes(t *testing.T) {
 		cluster func(testing.TB) *etcdtest.Cluster
 	}{{"without TLS", etcdtest.New}, {"with TLS", etcdtest.NewTLS}} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // most of the time, etcd waits to see that its members stay connected
 			ctx := t.Context()
 			cluster := tt.cluster(t)
 			one, two := cluster.Start("cp-1"), cluster.Member("cp-2")

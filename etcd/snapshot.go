@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -63,7 +62,7 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer, progress func(int64)
 		if err != nil {
 			return SnapshotInfo{}, fmt.Errorf("snapshot of etcd at %s: %w", endpoint, err)
 		}
-		info.Revision = s.Revision
+		info.Version, info.Revision = s.Version, s.Revision
 		return info, nil
 	}
 	return SnapshotInfo{}, fmt.Errorf("snapshot of etcd: %w", errors.Join(errs...))
@@ -95,7 +94,6 @@ func (c *Client) snapshot(ctx context.Context, endpoint string, w io.Writer, pro
 		if _, err := to.Write(piece.GetBlob()); err != nil {
 			return SnapshotInfo{}, err
 		}
-		info.Version = cmp.Or(info.Version, piece.GetVersion())
 		info.Bytes += int64(len(piece.GetBlob()))
 		if progress != nil {
 			progress(info.Bytes)
