@@ -21,6 +21,7 @@ func validate(c *Cluster, wantControlPlane bool) error {
 	v.document()
 	v.networking()
 	v.endpoint()
+	v.loadBalancer()
 	v.hosts(wantControlPlane)
 	v.certificates()
 	v.component("spec.apiServer", c.Spec.APIServer, ownedByAPIServer)

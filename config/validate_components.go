@@ -69,6 +69,10 @@ func (v *validator) certificates() {
 
 func (v *validator) etcd() {
 	e := v.c.Spec.Etcd
+	if e.External != nil {
+		v.externalEtcd(e)
+		return
+	}
 	if !absolute(e.DataDir) {
 		v.errorf("spec.etcd.dataDir", "write an absolute path, such as "+EtcdDataDir, "%q is not the path of a folder", e.DataDir)
 	}

@@ -101,15 +101,13 @@ func haproxyConfig(p Params, version string) string {
 	}
 	return fmt.Sprintf(markComment+`the load balancer of the API servers.
 global
-	log stdout format raw local0 notice
 	nbthread 2
 	fd-hard-limit 20000
 	mworker-max-reloads 10
 
 defaults
-	log global
 	mode tcp
-	timeout connect 2s
+	timeout connect 1s
 	timeout check 3s
 	timeout client 24h
 	timeout server 24h
@@ -144,8 +142,8 @@ backend api
 	option httpchk
 	http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
 	http-check expect status 200,401,403
-	default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions tcp-ut 5s
-%[4]s	server-template dns- 9 %[5]s.%[6]s.svc.%[7]s:%[8]d resolvers cluster resolve-prefer %[9]s init-addr none backup inter 5s fastinter 1s
+	default-server check check-ssl verify none inter 1s fastinter 500ms fall 2 rise 1 on-marked-down shutdown-sessions tcp-ut 5s
+%[4]s	server-template dns- 9 %[5]s.%[6]s.svc.%[7]s:%[8]d resolvers cluster resolve-prefer %[9]s init-addr none backup inter 5s
 
 frontend health
 	mode http

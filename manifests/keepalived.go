@@ -42,7 +42,7 @@ func Keepalived(p Params, n Node, peers []netip.Addr, priority int) ([]host.File
 	manifest, err := balancerFile(pod, &corev1.SecurityContext{
 		AllowPrivilegeEscalation: new(false),
 		Capabilities: &corev1.Capabilities{
-			Add:  []corev1.Capability{"NET_ADMIN", "NET_BROADCAST", "NET_RAW"},
+			Add:  []corev1.Capability{"NET_ADMIN", "NET_BROADCAST", "NET_RAW", "SETGID"}, // the last for the script's process
 			Drop: []corev1.Capability{"ALL"},
 		},
 		ReadOnlyRootFilesystem: new(true),
