@@ -86,6 +86,44 @@ func TestKubeadmRoundTrip(t *testing.T) {
 	}
 }
 
+// What the load balancer and an etcd elsewhere mean to kubeadm is in its configuration once, however often that is read
+// and written, and also where the load balancer is not known any more.
+func TestKubeadmKnowsWhatItHasNoFieldsFor(t *testing.T) {
+	c := mustParse(t, head+`
+spec:
+  hosts: [{address: 192.0.2.11, roles: [control-plane]}, {address: 192.0.2.12, roles: [control-plane]}]
+  apiServer: {extraArgs: [{name: v, value: "2"}]}
+  etcd: {external: {endpoints: ["https://etcd-1:2379", "https://etcd-2:2379"], caFile: my/ca.crt, certFile: my/etcd.crt, keyFile: my/etcd.key}}
+`)
+	if err := Validate(c); err != nil {
+		t.Fatal(err)
+	}
+	SetDefaults(c)
+	want, err := ToKubeadm(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "kubeadm-node-local.yaml", want)
+	for name, known := range map[string]LoadBalancer{"known": c.Spec.LoadBalancer, "unknown": {}} {
+		back := &Cluster{Spec: Spec{LoadBalancer: known, Etcd: Etcd{External: &ExternalEtcd{CAFile: "mine"}}}}
+		shared := back.Spec.Etcd.External
+		if err := FromKubeadm(want, back); err != nil {
+			t.Fatal(err)
+		}
+		SetDefaults(back)
+		got, err := ToKubeadm(back)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("with the load balancer %s, written again (-want +got):\n%s", name, diff)
+		}
+		if e := back.Spec.Etcd.External; e.CAFile != "mine" || shared.Endpoints != nil {
+			t.Errorf("the operator's files are %+v, and the document's own %+v", e, shared)
+		}
+	}
+}
+
 func TestFromKubeadmKeepsWhatItDoesNotSay(t *testing.T) {
 	c := &Cluster{Spec: Spec{KubernetesVersion: "v1.37.2", Hosts: []Host{{Name: "w-1"}}, Certificates: Certificates{KeyAlgorithm: KeyRSA4096}}}
 	err := FromKubeadm([]byte("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnew: {x: 1}\ndns: {disabled: true}\n"+
@@ -122,7 +160,7 @@ func TestFromKubeadmRefuses(t *testing.T) {
 }
 
 func FuzzFromKubeadm(f *testing.F) {
-	for _, name := range []string{"kubeadm-v1.37.2.yaml", "kubeadm-full.yaml"} {
+	for _, name := range []string{"kubeadm-v1.37.2.yaml", "kubeadm-full.yaml", "kubeadm-node-local.yaml"} {
 		data, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)

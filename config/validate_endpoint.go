@@ -35,7 +35,7 @@ func (v *validator) loadBalancer() {
 	if l.Type == LoadBalancerNodeLocal {
 		v.endpointReconciler()
 	}
-	if addr, err := netip.ParseAddr(l.VirtualIP); err == nil {
+	if addr, err := netip.ParseAddr(l.VirtualIP); err == nil && len(own) == 0 {
 		v.virtualIP(addr)
 	}
 }
