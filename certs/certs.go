@@ -61,14 +61,15 @@ func KubeconfigPaths() []string {
 // cannot be parsed, an authority that does not serve, or a certificate whose authority has no key here to sign another.
 func Check(have Files, s Settings, now time.Time) ([]Finding, error) {
 	tasks, err := survey(have, s, now)
-	if err != nil {
-		return nil, err
-	}
-	var findings []Finding
+	return findings(tasks), err
+}
+
+func findings(tasks []*task) []Finding {
+	var list []Finding
 	for _, t := range tasks {
-		findings = append(findings, t.Finding)
+		list = append(list, t.Finding)
 	}
-	return findings, nil
+	return list
 }
 
 // Issue makes what Check finds, with new keys, and returns the files in an order in which they can be written one by one:
@@ -79,7 +80,12 @@ func Issue(have Files, s Settings, now time.Time) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := generateKeys(tasks, s.KeyAlgorithm); err != nil {
+	return issueAll(tasks, s.KeyAlgorithm)
+}
+
+// issueAll makes what the tasks say, with new keys where they have none.
+func issueAll(tasks []*task, algorithm string) ([]File, error) {
+	if err := generateKeys(tasks, algorithm); err != nil {
 		return nil, err
 	}
 	var files []File
@@ -117,12 +123,15 @@ func survey(have Files, s Settings, now time.Time) ([]*task, error) {
 		return nil, err
 	}
 	v := &surveyor{have: have, settings: s, now: now, authorities: make(map[string]*authority)}
-	for _, c := range certificates {
+	for _, c := range s.rows() {
 		if c.isCA() {
 			v.authority(c)
 		} else {
 			v.certificate(c)
 		}
+	}
+	if s.ExternalEtcd {
+		v.external()
 	}
 	v.serviceAccount()
 	for _, k := range kubeconfigs {

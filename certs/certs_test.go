@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/keyutil"
 
 	"github.com/myadm/myadm/certs"
@@ -178,10 +179,15 @@ func TestLaterControlPlane(t *testing.T) {
 		have[pki+name] = first[pki+name]
 	}
 	have = write(have, issue(t, have, s)...)
-	for _, path := range []string{"/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf"} {
-		if _, ok := have[path]; ok {
-			t.Errorf("%s was made on a later control plane", path)
-		}
+	if _, ok := have["/etc/kubernetes/super-admin.conf"]; ok {
+		t.Error("super-admin.conf was made on a later control plane")
+	}
+	conf, err := clientcmd.Load(have[kubeletConf])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cn := parse(t, conf.AuthInfos[conf.Contexts[conf.CurrentContext].AuthInfo].ClientCertificateData).Subject.CommonName; cn != "system:node:h2" {
+		t.Errorf("the kubelet is %q", cn)
 	}
 	if !bytes.Equal(have[pki+"ca.crt"], first[pki+"ca.crt"]) {
 		t.Error("the CA was replaced")

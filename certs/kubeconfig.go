@@ -105,11 +105,32 @@ func (v *surveyor) kubeconfig(k kubeconfig) {
 		v.fail(k.path, replaceOrRemove, "client certificate: %w", err)
 		return
 	}
-	if reason == "" || !v.canSign(ca, k.path, reason) {
+	if reason == "" {
+		v.server(k, conf)
+		return
+	}
+	if !v.canSign(ca, k.path, reason) {
 		return
 	}
 	v.add(k.name, reason, nil, func(key crypto.Signer) ([]File, error) {
 		return v.makeKubeconfig(k, ca, key)
+	}, k.path)
+}
+
+// server looks at where a kubeconfig that serves points to. Its credentials are good anywhere, and stay.
+func (v *surveyor) server(k kubeconfig, conf *api.Config) {
+	cluster, user := inUse(conf)
+	want := k.server(v.settings)
+	if cluster.Server == want {
+		return
+	}
+	_, key, err := v.have.credentials(user)
+	if err != nil {
+		return // kubeconfigFlaw has told
+	}
+	v.add(k.name, fmt.Sprintf("points at %s, not at %s", cluster.Server, want), key, func(crypto.Signer) ([]File, error) {
+		out, _, err := PointAt(v.have[k.path], want)
+		return []File{{k.path, modeSecret, out}}, err
 	}, k.path)
 }
 
@@ -146,9 +167,6 @@ func (v *surveyor) kubeconfigFlaw(k kubeconfig, conf *api.Config, ca *authority)
 	cluster, user := inUse(conf)
 	if cluster == nil || user == nil {
 		return "current context is incomplete", nil
-	}
-	if want := k.server(v.settings); cluster.Server != want {
-		return fmt.Sprintf("points at %s, not at %s", cluster.Server, want), nil
 	}
 	trusted, err := ParseCertificates(v.have.content(cluster.CertificateAuthorityData, cluster.CertificateAuthority))
 	if err != nil || !slices.EqualFunc(trusted, ca.chain, (*x509.Certificate).Equal) || cluster.InsecureSkipTLSVerify {

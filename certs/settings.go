@@ -26,9 +26,12 @@ type Settings struct {
 	Validity     time.Duration // of new certificates, at most until their authority ends
 
 	// First is the control plane that the cluster starts with. Only there authorities and the service account key are
-	// made (others are given them: a second CA would be a second cluster), and super-admin.conf and kubelet.conf (the
-	// kubelets of others get their certificate by TLS bootstrap).
+	// made (others are given them: a second CA would be a second cluster), and super-admin.conf.
 	First bool
+
+	// ExternalEtcd says that etcd is somebody else's: its authority and a client certificate are given, and nothing of it
+	// is made.
+	ExternalEtcd bool
 }
 
 // validate returns all that is wrong with the settings at once.

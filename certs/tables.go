@@ -111,11 +111,11 @@ var certificates = []certificate{
 	{"front-proxy-ca", "front-proxy-ca", "", identity{cn: "front-proxy-ca"}},
 	{"front-proxy-client", "front-proxy-client", "front-proxy-ca", identity{cn: "front-proxy-client", usages: clientAuth}},
 
-	{"etcd-ca", "etcd/ca", "", identity{cn: "etcd-ca"}},
-	{"etcd-server", "etcd/server", "etcd-ca", identity{node: true, usages: bothAuth, sans: etcdSANs}},
-	{"etcd-peer", "etcd/peer", "etcd-ca", identity{node: true, usages: bothAuth, sans: etcdSANs}},
-	{"etcd-healthcheck-client", "etcd/healthcheck-client", "etcd-ca", identity{cn: "kube-etcd-healthcheck-client", usages: clientAuth}},
-	{"apiserver-etcd-client", "apiserver-etcd-client", "etcd-ca", identity{cn: "kube-apiserver-etcd-client", usages: clientAuth}},
+	{etcdCA, "etcd/ca", "", identity{cn: "etcd-ca"}},
+	{"etcd-server", "etcd/server", etcdCA, identity{node: true, usages: bothAuth, sans: etcdSANs}},
+	{"etcd-peer", "etcd/peer", etcdCA, identity{node: true, usages: bothAuth, sans: etcdSANs}},
+	{"etcd-healthcheck-client", "etcd/healthcheck-client", etcdCA, identity{cn: "kube-etcd-healthcheck-client", usages: clientAuth}},
+	{"apiserver-etcd-client", "apiserver-etcd-client", etcdCA, identity{cn: "kube-apiserver-etcd-client", usages: clientAuth}},
 }
 
 // kubeconfigs are the API's clients on a control plane. The root CA signs for all of them.
@@ -124,7 +124,7 @@ var kubeconfigs = []kubeconfig{
 		identity: identity{cn: "kubernetes-admin", org: "kubeadm:cluster-admins", usages: clientAuth}},
 	{name: "super-admin.conf", path: config.SuperAdminConf, first: true,
 		identity: identity{cn: "kubernetes-super-admin", org: "system:masters", usages: clientAuth}},
-	{name: "kubelet.conf", path: config.KubeletConf, first: true, local: true, current: config.KubeletClientCert,
+	{name: "kubelet.conf", path: config.KubeletConf, local: true, current: config.KubeletClientCert,
 		identity: identity{cn: "system:node:", node: true, org: "system:nodes", usages: clientAuth}},
 	{name: "controller-manager.conf", path: config.ControllerManagerConf, local: true,
 		identity: identity{cn: "system:kube-controller-manager", usages: clientAuth}},

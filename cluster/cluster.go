@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +41,15 @@ type Cluster struct {
 	Rand    io.Reader
 	Version string // of myadm, for the API's user agent
 
-	mu     sync.Mutex
-	client *kube.Client
+	// Learned are the API servers that the cluster itself names, once it was asked. Not all of them need be in the document.
+	Learned []netip.AddrPort
+
+	// Leaving are the hosts that are being taken out of the cluster.
+	Leaving []config.Host
+
+	mu      sync.Mutex
+	client  *kube.Client
+	clients map[*Node]*kube.Client // of each control plane that has a kubeconfig
 
 	etcd etcdClient
 }
@@ -181,8 +189,8 @@ func (c *Cluster) WithRole(role config.Role) []*Node {
 // ControlPlanes returns the nodes that run the control plane.
 func (c *Cluster) ControlPlanes() []*Node { return c.WithRole(config.RoleControlPlane) }
 
-// Joiners returns the nodes that only run workloads.
-func (c *Cluster) Joiners() []*Node {
+// Workers returns the nodes that only run workloads.
+func (c *Cluster) Workers() []*Node {
 	var nodes []*Node
 	for _, n := range c.Nodes {
 		if !n.Spec.HasRole(config.RoleControlPlane) {
@@ -190,6 +198,35 @@ func (c *Cluster) Joiners() []*Node {
 		}
 	}
 	return nodes
+}
+
+// APIServers are all API servers of the cluster, in order of address: those of the document, reached or not, and those
+// that the cluster names, without those that are leaving.
+func (c *Cluster) APIServers() []netip.AddrPort {
+	servers := slices.Clone(c.Learned)
+	for _, h := range c.Config.Spec.Hosts {
+		if at, ok := c.apiServer(h); ok && h.HasRole(config.RoleControlPlane) {
+			servers = append(servers, at)
+		}
+	}
+	servers = slices.DeleteFunc(servers, func(s netip.AddrPort) bool {
+		return slices.ContainsFunc(c.Leaving, func(h config.Host) bool {
+			at, ok := c.apiServer(h)
+			return ok && at == s
+		})
+	})
+	slices.SortFunc(servers, netip.AddrPort.Compare)
+	return slices.Compact(servers)
+}
+
+// apiServer is where a host's API server is, unless that is not known before the host is reached.
+func (c *Cluster) apiServer(h config.Host) (netip.AddrPort, bool) {
+	for _, candidate := range []string{h.AdvertiseAddress, h.Address} {
+		if addr, err := netip.ParseAddr(candidate); err == nil {
+			return netip.AddrPortFrom(addr, uint16(c.Config.Spec.APIServerPort)), true
+		}
+	}
+	return netip.AddrPort{}, false
 }
 
 // Hosts are the seams of the nodes, for a phase.

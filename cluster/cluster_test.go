@@ -279,7 +279,7 @@ func TestRoles(t *testing.T) {
 	}{
 		{"control planes", c.ControlPlanes(), []string{"cp", "both"}},
 		{"workers", c.WithRole(config.RoleWorker), []string{"w1", "both", "w2"}},
-		{"joiners", c.Joiners(), []string{"w1", "w2"}},
+		{"workers", c.Workers(), []string{"w1", "w2"}},
 	} {
 		if diff := cmp.Diff(tt.want, names(tt.got)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -14,32 +16,87 @@ import (
 // ErrNoCluster says that no control plane has a kubeconfig of an administrator: there is no cluster yet.
 var ErrNoCluster = errors.New("there is no cluster on the control plane yet; hint: run myadm init first")
 
+// aliveTimeout is how long a control plane may take to say that its API server is ready, when there are others to ask.
+const aliveTimeout = 2 * time.Second
+
 // Kube is the API as an administrator, reached through the connection to a control plane, so that the operator needs
-// no route to it. The client is made once; it is no sign that the API answers.
+// no route to it. Of several control planes it is the first whose API server is ready. The client is then kept; with one
+// control plane, or none that is ready, it is no sign that the API answers.
 func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.client != nil {
 		return c.client, nil
 	}
+	var candidates []*kube.Client
 	var errs []error
 	for _, n := range c.ControlPlanes() {
-		data, err := AdminKubeconfig(ctx, n)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		client, err := c.through(ctx, n)
+		switch {
+		case err == nil:
+			candidates = append(candidates, client)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
 		}
-		if err == nil {
-			c.client, err = kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
-		}
-		if err == nil {
-			return c.client, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	switch len(candidates) {
+	case 0:
+		return nil, cmp.Or(errors.Join(errs...), ErrNoCluster)
+	case 1:
+		if len(c.ControlPlanes()) == 1 {
+			c.client = candidates[0]
+		}
+		return candidates[0], nil
 	}
-	return nil, ErrNoCluster
+	alive, err := firstAlive(ctx, candidates)
+	if err != nil {
+		return nil, err
+	}
+	if alive == nil {
+		return candidates[0], nil
+	}
+	c.client = alive
+	return alive, nil
+}
+
+// firstAlive is the first of the clients whose API server says that it is ready; nil when none does in time.
+func firstAlive(ctx context.Context, clients []*kube.Client) (*kube.Client, error) {
+	asking, cancel := context.WithTimeout(ctx, aliveTimeout)
+	defer cancel()
+	answers := make([]chan bool, len(clients))
+	for i, client := range clients {
+		answers[i] = make(chan bool, 1)
+		go func() { answers[i] <- client.Health(asking, "/readyz") == nil }()
+	}
+	for i, client := range clients {
+		if <-answers[i] {
+			return client, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, nil
+}
+
+// through is the API as the administrator of one control plane reaches it.
+func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
+	if client, ok := c.clients[n]; ok {
+		return client, nil
+	}
+	data, err := AdminKubeconfig(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
+	if err != nil {
+		return nil, err
+	}
+	if c.clients == nil {
+		c.clients = map[*Node]*kube.Client{}
+	}
+	c.clients[n] = client
+	return client, nil
 }
 
 // AdminKubeconfig reads a control plane's strongest kubeconfig: super-admin.conf, which works before there is any RBAC

@@ -3,14 +3,17 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
@@ -26,6 +29,9 @@ type initFlags struct {
 	output        outputFlag
 	kubeconfigOut string
 	tokenTTL      time.Duration
+
+	uploadCerts    bool
+	certificateKey string
 }
 
 func newInitCommand(streams Streams) *cobra.Command {
@@ -35,7 +41,7 @@ func newInitCommand(streams Streams) *cobra.Command {
 		Short: "Make a control plane of a bare host",
 		Long: `Make a control plane of a host that has nothing but systemd and, over SSH, a root or sudo user.
 
-The host is the document's control plane, the one of --host, or this machine. Running it again changes nothing, or
+The host is the document's first control plane, the one of --host, or this machine. Running it again changes nothing, or
 carries on where an earlier run was stopped. The command ends when the control plane is healthy and its node Ready, and
 prints the command with which other hosts join.`,
 		Example: `  # the control plane of a document
@@ -64,6 +70,25 @@ func (f *initFlags) register(cmd *cobra.Command) {
 	f.output.register(cmd)
 	cmd.Flags().StringVar(&f.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
 	cmd.Flags().DurationVar(&f.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token in the join command")
+	cmd.Flags().BoolVar(&f.uploadCerts, "upload-certs", false, "keep in the cluster, encrypted and for two hours, what hosts need that join as control planes by token")
+	cmd.Flags().StringVar(&f.certificateKey, "certificate-key", "", "`key` to encrypt it with (default a new one, which is printed)")
+}
+
+// key is what --upload-certs encrypts with; the zero key without it.
+func (f *initFlags) key() (certs.CertificateKey, error) {
+	switch {
+	case f.certificateKey != "" && !f.uploadCerts:
+		return certs.CertificateKey{}, usageError{errors.New("--certificate-key is for --upload-certs")}
+	case !f.uploadCerts:
+		return certs.CertificateKey{}, nil
+	case f.certificateKey == "":
+		return certs.NewCertificateKey(rand.Reader)
+	}
+	key, err := certs.ParseCertificateKey(f.certificateKey)
+	if err != nil {
+		return key, usageError{fmt.Errorf("--certificate-key: %w", err)}
+	}
+	return key, nil
 }
 
 func newInitPhaseCommand(streams Streams) *cobra.Command {
@@ -81,6 +106,7 @@ func newInitPhaseCommand(streams Streams) *cobra.Command {
 			Args:    noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				flags.only = []string{p.Name}
+				flags.uploadCerts = flags.uploadCerts || p.Name == "upload-certs"
 				return runInit(cmd.Context(), streams, flags)
 			},
 		}
@@ -102,31 +128,51 @@ func initPhases() []workflow.Phase {
 }
 
 func runInit(ctx context.Context, streams Streams, flags initFlags) error {
+	key, err := flags.key()
+	if err != nil {
+		return err
+	}
 	c, err := flags.controlPlane(ctx, streams)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	n := c.Nodes[0]
-
+	n, err := apply.Founder(ctx, c)
+	if err != nil {
+		return err
+	}
 	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, phases.Init(c, n, phases.InitOptions{
-		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: flags.tokenTTL,
+		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: flags.tokenTTL, CertificateKey: key,
 	}))
 	if err != nil {
 		return err
 	}
 	if len(flags.only) > 0 {
-		return nil
+		return tellKey(streams, flags, key)
 	}
 	if flags.kubeconfigOut != "" {
 		if err := saveKubeconfig(ctx, n, flags.kubeconfigOut); err != nil {
 			return err
 		}
 	}
-	return tellInit(ctx, streams, flags, c, n, summary)
+	return tellInit(ctx, streams, flags, c, n, key, summary)
 }
 
-// controlPlane reads the document, cuts it down to the one host that init is about, and connects to it.
+// tellKey prints the key of a run of single phases, if one of them has used it.
+func tellKey(streams Streams, flags initFlags, key certs.CertificateKey) error {
+	if key == (certs.CertificateKey{}) || !slices.Contains(flags.only, "upload-certs") {
+		return nil
+	}
+	if flags.output.json() {
+		return writeJSON(streams.Out, struct {
+			CertificateKey string `json:"certificateKey"`
+		}{key.Reveal()})
+	}
+	_, err := fmt.Fprintln(streams.Out, key.Reveal())
+	return err
+}
+
+// controlPlane reads the document and connects to its control planes: a cluster is started only where none of them has one.
 func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster.Cluster, error) {
 	cfg, err := f.load(config.RoleControlPlane)
 	if err != nil {
@@ -140,16 +186,7 @@ func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster
 	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
 		return nil, err
 	}
-	var hosts []config.Host
-	for _, h := range cfg.Spec.Hosts {
-		if h.HasRole(config.RoleControlPlane) {
-			hosts = append(hosts, h)
-		}
-	}
-	if len(hosts) > 1 {
-		return nil, usageError{fmt.Errorf("there are %d control planes; hint: this version of myadm makes clusters with one", len(hosts))}
-	}
-	cfg.Spec.Hosts = hosts
+	cfg.Spec.Hosts = slices.DeleteFunc(cfg.Spec.Hosts, func(h config.Host) bool { return !h.HasRole(config.RoleControlPlane) })
 	c, err := f.open(ctx, cfg, b, streams)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -158,7 +195,7 @@ func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster
 }
 
 // tellInit prints how to go on.
-func tellInit(ctx context.Context, streams Streams, flags initFlags, c *cluster.Cluster, n *cluster.Node, summary workflow.Summary) error {
+func tellInit(ctx context.Context, streams Streams, flags initFlags, c *cluster.Cluster, n *cluster.Node, key certs.CertificateKey, summary workflow.Summary) error {
 	client, err := c.Kube(ctx)
 	if err != nil {
 		return err
@@ -181,8 +218,10 @@ func tellInit(ctx context.Context, streams Streams, flags initFlags, c *cluster.
 			Seconds     float64 `json:"seconds"`
 			Kubeconfig  string  `json:"kubeconfig,omitempty"`
 			JoinCommand string  `json:"joinCommand,omitempty"`
+
+			CertificateKey string `json:"certificateKey,omitempty"`
 		}{c.Config.Metadata.Name, c.Config.Endpoint(), c.Config.Spec.KubernetesVersion, n.Spec.Name,
-			summary.Changes, summary.Elapsed.Seconds(), flags.kubeconfigOut, join})
+			summary.Changes, summary.Elapsed.Seconds(), flags.kubeconfigOut, join, key.Reveal()})
 	}
 	fmt.Fprintf(streams.Out, "\nThe control plane of cluster %s (Kubernetes %s) is up on %s, in %.1f s with %d changes.\n",
 		c.Config.Metadata.Name, c.Config.Spec.KubernetesVersion, n.Spec.Name, summary.Elapsed.Seconds(), summary.Changes)
@@ -196,6 +235,9 @@ func tellInit(ctx context.Context, streams Streams, flags initFlags, c *cluster.
 	}
 	if join != "" {
 		fmt.Fprintf(streams.Out, "\nJoin any other host, on the host itself or with --host user@address:\n  %s\n", join)
+	}
+	if join != "" && key != (certs.CertificateKey{}) {
+		fmt.Fprintf(streams.Out, "\nJoin one as a further control plane, within two hours:\n  %s --control-plane --certificate-key %s\n", join, key.Reveal())
 	}
 	return nil
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/join"
@@ -27,6 +29,9 @@ type joinFlags struct {
 	skipPin    bool
 	nodeName   string
 	nodeLabels map[string]string
+
+	controlPlane   bool
+	certificateKey string
 }
 
 func newJoinCommand(streams Streams) *cobra.Command {
@@ -34,11 +39,16 @@ func newJoinCommand(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "join [ENDPOINT]",
 		Short: "Make nodes of bare hosts, many at once",
-		Long: `Make worker nodes of hosts that have nothing but systemd and, over SSH, a root or sudo user.
+		Long: `Make nodes of hosts that have nothing but systemd and, over SSH, a root or sudo user: workers and control planes.
 
-With a document that names the control plane, every host of it that is not yet a node joins; the token is made and
-removed by myadm. Otherwise the hosts of --host join, or this machine, by a token and the API's address (host:port), as
-init and "token create --print-join-command" print them. The hash pins the cluster's CA: a host never trusts another.
+With a document that names a control plane of the cluster, every host of it that is not yet a node joins, all at once.
+What control planes share is copied from one to the others through memory. Otherwise the hosts of --host join, or this
+machine, by a token and the API's address (host:port), as init and "token create --print-join-command" print them. The
+hash pins the cluster's CA: a host never trusts another. With --control-plane they become control planes; what those
+share comes from the cluster itself, by the key that "init --upload-certs" and "init phase upload-certs" print.
+
+A control plane's etcd joins as a learner and is promoted when it has caught up. What an earlier, interrupted join has
+left behind is recognised and cleared.
 
 The command ends when the nodes are Ready. Running it again changes nothing, or carries on where it was stopped.`,
 		Example: `  # all hosts of a document
@@ -47,6 +57,10 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
   # two hosts by token
   myadm join 10.0.0.1:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:... \
     --host root@10.0.0.2 --host ubuntu@10.0.0.3 --bundle kubernetes-v1.37.2
+
+  # this machine, as a further control plane
+  myadm join 10.0.0.1:6443 --control-plane --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:... \
+    --certificate-key ... --bundle kubernetes-v1.37.2
 
   # this machine, in a cloud-init script (the token from the variable MYADM_TOKEN)
   MYADM_TOKEN=... myadm join 10.0.0.1:6443 --discovery-token-ca-cert-hash sha256:... --bundle /opt/kubernetes-v1.37.2`,
@@ -63,6 +77,8 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 	f.StringVar(&flags.token, "token", "", "bootstrap `token`, ID.SECRET")
 	f.StringArrayVar(&flags.hashes, "discovery-token-ca-cert-hash", nil, "`sha256:hex` of the cluster's CA; may be repeated")
 	f.BoolVar(&flags.skipPin, "discovery-token-unsafe-skip-ca-verification", false, "join without a hash: whoever knows the token can pose as the cluster")
+	f.BoolVar(&flags.controlPlane, "control-plane", false, "the hosts become control planes")
+	f.StringVar(&flags.certificateKey, "certificate-key", "", "`key` of what control planes share, as init --upload-certs prints it")
 	f.StringVar(&flags.nodeName, "node-name", "", "`name` of the node, when one host joins (default the host's own)")
 	f.StringToStringVar(&flags.nodeLabels, "node-labels", nil, "`labels` of the nodes, name=value")
 	return cmd
@@ -73,7 +89,7 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 	if err != nil {
 		return err
 	}
-	c, unreached, err := flags.workers(ctx, streams)
+	c, unreached, err := flags.connect(ctx, streams)
 	if err != nil {
 		return err
 	}
@@ -82,15 +98,14 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 	if unreached != nil && flags.token == "" && len(c.ControlPlanes()) == 0 {
 		return unreached // of the control plane, among others: there is nobody to ask for a token
 	}
-	nodes := c.Joiners()
-	if len(nodes) == 0 {
-		if unreached != nil {
-			return unreached
-		}
-		fmt.Fprintln(streams.Err, "there is no worker in the document: nothing to join")
-		return nil
+	present, nodes, err := join.Present(ctx, c)
+	if err != nil {
+		return errors.Join(unreached, err)
 	}
-	j, err := join.Prepare(ctx, c, nodes, opts)
+	if len(nodes)+len(present) == 0 {
+		return unreached
+	}
+	j, err := join.Prepare(ctx, c, present, nodes, opts)
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
@@ -98,7 +113,7 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 		// A Ctrl-C does not keep the token from being removed.
 		err = errors.Join(err, j.Close(context.WithoutCancel(ctx)))
 	}()
-	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, join.Workers(c, nodes, j, opts))
+	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, join.Steps(c, nodes, present, j, opts))
 	if err := errors.Join(unreached, err); err != nil {
 		return err
 	}
@@ -120,6 +135,11 @@ func (f *joinFlags) options(endpoint string) (join.Options, error) {
 		return opts, usageError{fmt.Errorf("--token: %w", err)}
 	}
 	opts.Token = token
+	if f.certificateKey != "" {
+		if opts.CertificateKey, err = certs.ParseCertificateKey(f.certificateKey); err != nil {
+			return opts, usageError{fmt.Errorf("--certificate-key: %w", err)}
+		}
+	}
 	switch {
 	case endpoint == "":
 		return opts, usageError{errors.New("a token needs the API's address; hint: myadm join HOST:6443 --token T")}
@@ -132,10 +152,14 @@ func (f *joinFlags) options(endpoint string) (join.Options, error) {
 	return opts, nil
 }
 
-// workers reads the document and connects to its hosts. Hosts that cannot be reached do not keep the others from
+// connect reads the document and connects to its hosts. Hosts that cannot be reached do not keep the others from
 // joining; their errors are returned apart.
-func (f *joinFlags) workers(ctx context.Context, streams Streams) (c *cluster.Cluster, unreached, err error) {
-	cfg, err := f.load(config.RoleWorker)
+func (f *joinFlags) connect(ctx context.Context, streams Streams) (c *cluster.Cluster, unreached, err error) {
+	role := config.RoleWorker
+	if f.controlPlane {
+		role = config.RoleControlPlane
+	}
+	cfg, err := f.load(role)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,14 +167,8 @@ func (f *joinFlags) workers(ctx context.Context, streams Streams) (c *cluster.Cl
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.token != "" { // the control plane is reached as any joining host reaches it
-		var workers []config.Host
-		for _, h := range cfg.Spec.Hosts {
-			if !h.HasRole(config.RoleControlPlane) {
-				workers = append(workers, h)
-			}
-		}
-		cfg.Spec.Hosts = workers
+	if f.token != "" { // the cluster is reached as any joining host reaches it
+		cfg.Spec.Hosts = slices.DeleteFunc(cfg.Spec.Hosts, func(h config.Host) bool { return h.HasRole(config.RoleControlPlane) != f.controlPlane })
 	}
 	for i := range cfg.Spec.Hosts {
 		h := &cfg.Spec.Hosts[i]
@@ -160,7 +178,7 @@ func (f *joinFlags) workers(ctx context.Context, streams Streams) (c *cluster.Cl
 			}
 			h.Name = f.nodeName
 		}
-		if len(f.nodeLabels) > 0 && !h.HasRole(config.RoleControlPlane) {
+		if len(f.nodeLabels) > 0 && h.HasRole(config.RoleControlPlane) == f.controlPlane {
 			h.Labels = f.nodeLabels
 		}
 	}

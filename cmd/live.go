@@ -28,6 +28,7 @@ type livePhase struct {
 	mu      sync.Mutex
 	started time.Time
 	ended   time.Duration // zero while it runs
+	open    int           // steps of this name that run
 	hosts   int
 	done    int
 	changes int
@@ -73,8 +74,12 @@ func (v *liveView) report(e workflow.Event) {
 	p.take(e)
 }
 
+// start gives a phase its line. Steps of one name, for different hosts, share it.
 func (v *liveView) start(e workflow.Event) *livePhase {
-	p := &livePhase{started: e.Time, hosts: max(e.Hosts, 1), waiting: map[string]bool{}, bytes: map[string][2]int64{}}
+	if p := v.phases[e.Phase]; p != nil && p.join(e) {
+		return p
+	}
+	p := &livePhase{started: e.Time, open: 1, hosts: max(e.Hosts, 1), waiting: map[string]bool{}, bytes: map[string][2]int64{}}
 	v.phases[e.Phase] = p
 	p.bar = v.pool.New(0, mpb.NopStyle(), mpb.PrependDecorators(
 		decor.Any(func(decor.Statistics) string { return p.line(e.Phase) }),
@@ -98,9 +103,24 @@ func (p *livePhase) take(e workflow.Event) {
 		p.failed = append(p.failed, e.Host)
 		delete(p.waiting, e.Host)
 	case workflow.PhaseEnded:
-		p.ended = max(e.Elapsed, time.Millisecond)
-		p.bar.SetTotal(-1, true)
+		p.open--
+		if p.open == 0 {
+			p.ended = max(e.Time.Sub(p.started), time.Millisecond)
+			p.bar.SetTotal(-1, true)
+		}
 	}
+}
+
+// join adds the hosts of another step to a line that has not ended.
+func (p *livePhase) join(e workflow.Event) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended > 0 {
+		return false
+	}
+	p.open++
+	p.hosts += max(e.Hosts, 1)
+	return true
 }
 
 func (p *livePhase) end() {

@@ -69,6 +69,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a host was refus
 		&cobra.Group{ID: "tools", Title: "Tools:"},
 	)
 	for _, c := range []*cobra.Command{
+		newApplyCommand(streams),
 		newInitCommand(streams),
 		newJoinCommand(streams),
 		newResetCommand(streams),

@@ -1,10 +1,9 @@
-// Package join turns prepared hosts into nodes of a running cluster: it finds out about the cluster, either by a
-// bootstrap token (discovery.go) or from the control plane of the document, and lists the phases that a host goes
-// through until its Node is Ready.
+// Package join turns prepared hosts into nodes of a running cluster, workers and control planes: it finds out about the
+// cluster, either by a bootstrap token (discovery.go) or from a control plane of the document, and lists the phases that a
+// host goes through until its Node is Ready.
 package join
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -31,6 +31,8 @@ type Options struct {
 	CACertHashes []string   // pins of the cluster's CA
 	SkipCAPin    bool       // trust whoever holds the token; the user said so explicitly
 
+	CertificateKey certs.CertificateKey // of Secret kubeadm-certs, for control planes that join by token; else the zero key
+
 	IgnorePreflight []string
 	Patience        time.Duration // for a node to become Ready
 }
@@ -40,13 +42,17 @@ var ErrNoToken = errors.New("there is no token to join with; hint: --token and -
 
 // Joining is what a host needs to know of the cluster that it joins.
 type Joining struct {
-	Server  string // URL of the API
-	CA      []byte // PEM
-	kubelet []byte // KubeletConfiguration of the cluster
+	Server  string                 // URL of the API, for a host that has nothing yet
+	CA      []byte                 // PEM
+	kubelet func() ([]byte, error) // KubeletConfiguration of the cluster
 
-	token  func(ctx context.Context) (kube.Token, error)
-	minted *minted      // nil when tokens are not ours to make
-	admin  *kube.Client // nil when there is no control plane in the document
+	token       func(ctx context.Context) (kube.Token, error)
+	asToken     *kube.Client      // the API as a bearer of the token; nil without one
+	minted      *minted           // nil when tokens are not ours to make
+	pki         phases.PKI        // nil when there is no way to what control planes share
+	etcd        phases.EtcdClient // likewise
+	signs       bool              // the PKI has the key of the cluster's CA
+	administers bool              // there is a way to act as the administrator
 
 	mu       sync.Mutex
 	equipped map[string]time.Time // hosts that this run gave its token, and when, on the host's clock
@@ -68,29 +74,44 @@ func (j *Joining) since(name string) time.Time {
 }
 
 // Prepare finds out about the cluster and completes c's document with what the cluster says of itself. It changes
-// nothing on a host. In this order: through the document's control plane, as a host that has joined already, by token.
-func Prepare(ctx context.Context, c *cluster.Cluster, nodes []*cluster.Node, opts Options) (*Joining, error) {
-	j := &Joining{equipped: map[string]time.Time{}}
-	client, err := j.connect(ctx, c, nodes, opts)
+// nothing on a host. In this order: through a control plane of the document, as a host that has joined already, by token.
+// present are the document's control planes that are in the cluster, nodes the hosts that are to be.
+func Prepare(ctx context.Context, c *cluster.Cluster, present, nodes []*cluster.Node, opts Options) (*Joining, error) {
+	j := newJoining()
+	client, err := j.connect(ctx, c, present, nodes, opts)
 	if err != nil {
 		return nil, err
 	}
 	if err := j.learn(ctx, c, client); err != nil {
 		return nil, err
 	}
-	return j, nil
+	return j, j.gainAdmin(ctx, c, nodes, opts)
 }
 
-func (j *Joining) connect(ctx context.Context, c *cluster.Cluster, nodes []*cluster.Node, opts Options) (*kube.Client, error) {
-	if len(c.ControlPlanes()) > 0 {
-		return j.asAdmin(ctx, c)
+// Fresh is what hosts need to know of a cluster that is being made of the document, by founder.
+func Fresh(c *cluster.Cluster, founder *cluster.Node) *Joining {
+	j := newJoining()
+	j.kubelet, j.administers, j.signs = phases.KubeletConfig(c), true, true
+	j.pki, j.etcd = phases.SharedPKI(c, founder), c.Etcd
+	return j
+}
+
+func newJoining() *Joining { return &Joining{equipped: map[string]time.Time{}} }
+
+func (j *Joining) connect(ctx context.Context, c *cluster.Cluster, present, nodes []*cluster.Node, opts Options) (*kube.Client, error) {
+	if len(present) > 0 {
+		return j.asAdmin(ctx, c, present[0])
+	}
+	if opts.Token == (kube.Token{}) && len(c.ControlPlanes()) > 0 {
+		return nil, cluster.ErrNoCluster
 	}
 	for _, n := range nodes {
 		joined, err := exists(ctx, n, config.KubeletConf)
 		if err != nil {
 			return nil, err
 		}
-		if !joined {
+		// A control plane that was cut half-way has a kubeconfig for an API server that does not run yet.
+		if !joined || n.Spec.HasRole(config.RoleControlPlane) {
 			return j.byToken(ctx, c, n, opts)
 		}
 	}
@@ -108,17 +129,21 @@ func exists(ctx context.Context, r host.Reader, path string) (bool, error) {
 	return infos[0].Exists, nil
 }
 
-// asAdmin learns of the cluster from the control plane of the document, and makes tokens there.
-func (j *Joining) asAdmin(ctx context.Context, c *cluster.Cluster) (*kube.Client, error) {
+// asAdmin learns of the cluster from a control plane of the document. Certificates are signed with its key, or, where the
+// CA's key is elsewhere, tokens are made there.
+func (j *Joining) asAdmin(ctx context.Context, c *cluster.Cluster, n *cluster.Node) (*kube.Client, error) {
 	client, err := c.Kube(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n := c.ControlPlanes()[0]
-	if j.CA, err = n.ReadFile(ctx, config.PKIDir+"/ca.crt"); err != nil {
+	if j.CA, err = n.ReadFile(ctx, caCert); err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Name(), err)
 	}
-	j.admin, j.Server = client, "https://"+c.Config.Endpoint()
+	if j.signs, err = exists(ctx, n, caKey); err != nil {
+		return nil, err
+	}
+	j.administers, j.Server = true, client.Server()
+	j.pki, j.etcd = phases.SharedPKI(c, n), c.Etcd
 	j.minted = &minted{client: client, rand: c.Rand, now: c.Now}
 	j.token = j.minted.get
 	return client, nil
@@ -135,9 +160,12 @@ func (j *Joining) byToken(ctx context.Context, c *cluster.Cluster, n *cluster.No
 	if err != nil {
 		return nil, fmt.Errorf("%s: discover the cluster: %w", n.Name(), err)
 	}
-	j.Server, j.CA = info.Server, info.CA
+	// Whoever answered is known to be of the cluster. The server that cluster-info names may be one that is down.
+	j.Server, j.CA = "https://"+opts.Endpoint, info.CA
 	j.token = func(context.Context) (kube.Token, error) { return opts.Token, nil }
-	return TokenClient(info, opts.Token, n.Dial, kube.Options{Version: c.Version})
+	info.Server = j.Server
+	j.asToken, err = TokenClient(info, opts.Token, n.Dial, kube.Options{Version: c.Version})
+	return j.asToken, err
 }
 
 // asNode learns of the cluster as a host that has joined already: the token may be long gone.
@@ -171,33 +199,94 @@ func NodeClient(ctx context.Context, n *cluster.Node) (*kube.Client, error) {
 	return client, nil
 }
 
-// learn reads what the cluster says of itself into the document: versions, networks and the kubelet's configuration are
-// the cluster's, whatever the document says of them.
+// learn reads what the cluster says of itself into the document: versions, networks, the endpoint and the kubelet's
+// configuration are the cluster's, whatever the document says of them.
 func (j *Joining) learn(ctx context.Context, c *cluster.Cluster, client *kube.Client) error {
 	kubeadm, err := configMap(ctx, client, manifests.KubeadmConfigName)
 	if err != nil {
 		return err
 	}
+	wanted := c.Config.Spec.LoadBalancer
+	c.Config.Spec.ControlPlaneEndpoint = ""
 	if err := config.FromKubeadm([]byte(kubeadm.Data[manifests.KubeadmConfigKey]), c.Config); err != nil {
 		return fmt.Errorf("ConfigMap kube-system/kubeadm-config: %w", err)
 	}
-	c.Config.Spec.Networking.Plugin = cmp.Or(kubeadm.Annotations[phases.NetworkPlugin], config.PluginNone)
+	if err := j.learnSettings(ctx, c, client, wanted); err != nil {
+		return err
+	}
 
 	kubelet, err := configMap(ctx, client, manifests.KubeletConfigName)
 	if err != nil {
 		return err
 	}
-	j.kubelet = []byte(kubelet.Data[manifests.KubeletConfigKey])
-	var fields map[string]any
-	if err := yaml.Unmarshal(j.kubelet, &fields); err != nil || len(fields) == 0 {
+	shared := []byte(kubelet.Data[manifests.KubeletConfigKey])
+	j.kubelet = func() ([]byte, error) { return shared, nil }
+	if c.Config.Spec.Kubelet, err = fields(shared); err != nil {
 		return fmt.Errorf("ConfigMap kube-system/kubelet-config: key kubelet holds no KubeletConfiguration; hint: myadm init phase upload-config writes it anew")
 	}
-	c.Config.Spec.Kubelet = fields
-
+	if j.administers {
+		if err := learnKubeProxy(ctx, c, client); err != nil {
+			return err
+		}
+	}
 	if c.Bundle != nil {
 		return upgrade.CheckKubelet(c.Config.Spec.KubernetesVersion, c.Bundle.Index.KubernetesVersion)
 	}
 	return nil
+}
+
+// learnSettings reads what kubeadm's configuration has no field for. A cluster that kubeadm made says nothing of it: then
+// the network plugin is not ours, and an endpoint is somebody else's load balancer. A cluster without any gets the one that
+// the document wants as soon as it has several control planes.
+func (j *Joining) learnSettings(ctx context.Context, c *cluster.Cluster, client *kube.Client, wanted config.LoadBalancer) error {
+	spec := &c.Config.Spec
+	ours, err := configMap(ctx, client, manifests.MyadmConfigName)
+	switch {
+	case kube.NotFound(err):
+		spec.Networking.Plugin, spec.LoadBalancer = config.PluginNone, config.LoadBalancer{Port: config.DefaultLoadBalancerPort}
+		if spec.ControlPlaneEndpoint != "" {
+			spec.LoadBalancer.Type = config.LoadBalancerExternal
+		}
+	case err != nil:
+		return err
+	default:
+		settings, err := manifests.ReadMyadmConfig(ours.Data)
+		if err != nil {
+			return fmt.Errorf("ConfigMap kube-system/%s: %w", manifests.MyadmConfigName, err)
+		}
+		spec.Networking.Plugin, spec.LoadBalancer, c.Learned = settings.NetworkPlugin, settings.LoadBalancer, settings.APIServers
+	}
+	if spec.LoadBalancer.Type == "" && len(c.APIServers()) > 1 {
+		spec.LoadBalancer = wanted
+		if wanted.Type == "" || wanted.Type == config.LoadBalancerExternal {
+			spec.LoadBalancer = config.LoadBalancer{Type: config.LoadBalancerNodeLocal, Port: config.DefaultLoadBalancerPort}
+		}
+	}
+	return nil
+}
+
+// learnKubeProxy keeps kube-proxy's configuration as it is, when its kubeconfig has to follow the endpoint.
+func learnKubeProxy(ctx context.Context, c *cluster.Cluster, client *kube.Client) error {
+	proxy, err := configMap(ctx, client, manifests.KubeProxyName)
+	if kube.NotFound(err) {
+		return nil // the cluster goes without
+	}
+	if err != nil {
+		return err
+	}
+	if c.Config.Spec.KubeProxy, err = fields([]byte(proxy.Data[manifests.KubeProxyConfigKey])); err != nil {
+		return fmt.Errorf("ConfigMap kube-system/kube-proxy: key %s holds no KubeProxyConfiguration; hint: myadm init phase addons writes it anew", manifests.KubeProxyConfigKey)
+	}
+	return nil
+}
+
+// fields are those of a component's configuration, of which there is at least one.
+func fields(data []byte) (map[string]any, error) {
+	var all map[string]any
+	if err := yaml.Unmarshal(data, &all); err != nil || len(all) == 0 {
+		return nil, errors.New("no fields")
+	}
+	return all, nil
 }
 
 func configMap(ctx context.Context, r kube.Reader, name string) (*corev1.ConfigMap, error) {

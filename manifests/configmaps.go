@@ -19,7 +19,8 @@ const (
 	KubeadmConfigKey  = "ClusterConfiguration"
 	KubeletConfigName = "kubelet-config"
 	KubeletConfigKey  = "kubelet"
-	ClusterInfoName   = "cluster-info" // in kube-public
+	KubeadmCertsName  = "kubeadm-certs" // a Secret: what control planes share, encrypted
+	ClusterInfoName   = "cluster-info"  // in kube-public
 	ClusterInfoKey    = "kubeconfig"
 )
 

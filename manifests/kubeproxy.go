@@ -12,10 +12,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// kube-proxy, and the key of its ConfigMap that holds its configuration.
 const (
-	kubeProxyName       = "kube-proxy"
+	KubeProxyName       = "kube-proxy"
 	kubeProxyDir        = "/var/lib/kube-proxy"
-	kubeProxyConfigKey  = "config.conf"
+	KubeProxyConfigKey  = "config.conf"
 	kubeProxyKubeconfig = "kubeconfig.conf"
 )
 
@@ -25,10 +26,10 @@ func KubeProxy(p Params) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	account, subject := serviceAccount(meta(metav1.NamespaceSystem, kubeProxyName))
+	account, subject := serviceAccount(meta(metav1.NamespaceSystem, KubeProxyName))
 	proxier := grant{name: "kubeadm:node-proxier", role: "system:node-proxier", subjects: []rbacv1.Subject{subject}}
-	reader := grant{name: kubeProxyName, namespace: metav1.NamespaceSystem, subjects: []rbacv1.Subject{group(NodeBootstrapGroup)},
-		rules: []rbacv1.PolicyRule{mayGet("configmaps", kubeProxyName)}}
+	reader := grant{name: KubeProxyName, namespace: metav1.NamespaceSystem, subjects: []rbacv1.Subject{group(NodeBootstrapGroup)},
+		rules: []rbacv1.PolicyRule{mayGet("configmaps", KubeProxyName)}}
 
 	all := append([]runtime.Object{account}, proxier.objects()...)
 	all = append(all, reader.objects()...)
@@ -43,9 +44,9 @@ func kubeProxyConfigMap(p Params) (*corev1.ConfigMap, error) {
 		return nil, err
 	}
 	cm := &corev1.ConfigMap{
-		ObjectMeta: labelled(metav1.NamespaceSystem, kubeProxyName, map[string]string{"app": kubeProxyName}),
+		ObjectMeta: labelled(metav1.NamespaceSystem, KubeProxyName, map[string]string{"app": KubeProxyName}),
 		Data: map[string]string{
-			kubeProxyConfigKey: string(config),
+			KubeProxyConfigKey: string(config),
 			kubeProxyKubeconfig: fmt.Sprintf(`apiVersion: v1
 kind: Config
 clusters:
@@ -91,9 +92,9 @@ func kubeProxyConfig(p Params) ([]byte, error) {
 }
 
 func kubeProxyDaemonSet(image string) *appsv1.DaemonSet {
-	labels := map[string]string{"k8s-app": kubeProxyName}
+	labels := map[string]string{"k8s-app": KubeProxyName}
 	return &appsv1.DaemonSet{
-		ObjectMeta: labelled(metav1.NamespaceSystem, kubeProxyName, labels),
+		ObjectMeta: labelled(metav1.NamespaceSystem, KubeProxyName, labels),
 		Spec: appsv1.DaemonSetSpec{
 			Selector:       &metav1.LabelSelector{MatchLabels: labels},
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType},
@@ -101,29 +102,29 @@ func kubeProxyDaemonSet(image string) *appsv1.DaemonSet {
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
 					PriorityClassName:  "system-node-critical",
-					ServiceAccountName: kubeProxyName,
+					ServiceAccountName: KubeProxyName,
 					HostNetwork:        true,
 					Tolerations:        []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 					NodeSelector:       map[string]string{corev1.LabelOSStable: "linux"},
 					Containers: []corev1.Container{{
-						Name:            kubeProxyName,
+						Name:            KubeProxyName,
 						Image:           image,
 						ImagePullPolicy: corev1.PullIfNotPresent,
 						Command: []string{
 							"/usr/local/bin/kube-proxy",
-							"--config=" + kubeProxyDir + "/" + kubeProxyConfigKey,
+							"--config=" + kubeProxyDir + "/" + KubeProxyConfigKey,
 							"--hostname-override=$(NODE_NAME)",
 						},
 						Env:             []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName")},
 						SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
 						VolumeMounts: []corev1.VolumeMount{
-							{Name: kubeProxyName, MountPath: kubeProxyDir},
+							{Name: KubeProxyName, MountPath: kubeProxyDir},
 							{Name: "xtables-lock", MountPath: xtablesLock},
 							{Name: "lib-modules", MountPath: "/lib/modules", ReadOnly: true},
 						},
 					}},
 					Volumes: []corev1.Volume{
-						configMapVolume(kubeProxyName, kubeProxyName),
+						configMapVolume(KubeProxyName, KubeProxyName),
 						hostPathVolume("xtables-lock", xtablesLock, corev1.HostPathFileOrCreate),
 						hostPathVolume("lib-modules", "/lib/modules", corev1.HostPathUnset),
 					},

@@ -50,7 +50,7 @@ func ConfigRBAC() ([]*unstructured.Unstructured, error) {
 	return grants(
 		config("kubeadm:nodes-kubeadm-config", "configmaps", KubeadmConfigName, group(NodeBootstrapGroup), group(nodesGroup)),
 		config("kubeadm:kubelet-config", "configmaps", KubeletConfigName, group(nodesGroup), group(NodeBootstrapGroup)),
-		config("kubeadm:kubeadm-certs", "secrets", "kubeadm-certs", group(NodeBootstrapGroup)),
+		config("kubeadm:kubeadm-certs", "secrets", KubeadmCertsName, group(NodeBootstrapGroup)),
 	)
 }
 

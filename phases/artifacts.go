@@ -27,6 +27,9 @@ func rolesOf(c *cluster.Cluster, n *cluster.Node) []bundle.Role {
 	if c.Config.Spec.Networking.Plugin == config.PluginFlannel {
 		roles = append(roles, bundle.RoleCNI, bundle.RoleFlannel)
 	}
+	if len(balanced(c, []*cluster.Node{n})) > 0 {
+		roles = append(roles, bundle.RoleLoadBalancer)
+	}
 	return roles
 }
 

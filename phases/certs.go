@@ -1,13 +1,17 @@
 package phases
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,37 +22,86 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
+// PKI gives the files that all control planes share: the authorities with their keys, and the key of service accounts.
+// They are in memory only.
+type PKI func(ctx context.Context) (certs.Files, error)
+
+// SharedPKI is the PKI of a control plane of the cluster, read once.
+func SharedPKI(c *cluster.Cluster, from *cluster.Node) PKI {
+	var mu sync.Mutex
+	var shared certs.Files
+	paths := certs.SharedPaths(c.Config.Spec.Etcd.External != nil)
+	return func(ctx context.Context) (certs.Files, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if shared != nil {
+			return shared, nil
+		}
+		files, err := readFiles(ctx, from, paths)
+		if err != nil {
+			return nil, fmt.Errorf("read the PKI of %s: %w", from.Name(), err)
+		}
+		if len(files) == len(paths) { // else it is still to be made
+			shared = files
+		}
+		return files, nil
+	}
+}
+
 // Certs makes the PKI of the first control plane: what is missing or does not serve, and nothing else.
 func Certs(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
-	return pki(c, n, "certs", "make the certificates and keys", func(path string) bool { return !isKubeconfig(path) })
+	return pki(c, []*cluster.Node{n}, nil, "certs", "make the certificates and keys", isNoKubeconfig)
+}
+
+// JoinCerts gives control planes what all of them share, and makes certificates of their own.
+func JoinCerts(c *cluster.Cluster, nodes []*cluster.Node, shared PKI) workflow.Phase {
+	return pki(c, nodes, shared, "certs", "make the certificates and keys", isNoKubeconfig)
 }
 
 // Kubeconfigs makes the kubeconfigs of the first control plane, and the kubelet's first client certificate.
 func Kubeconfigs(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
-	return pki(c, n, "kubeconfigs", "make the kubeconfigs", isKubeconfig)
+	return pki(c, []*cluster.Node{n}, nil, "kubeconfigs", "make the kubeconfigs", isKubeconfig)
+}
+
+// JoinKubeconfigs makes the kubeconfigs of control planes that join, but for the kubelet's: that one comes with the
+// kubelet's credentials, as on a worker.
+func JoinKubeconfigs(c *cluster.Cluster, nodes []*cluster.Node, shared PKI) workflow.Phase {
+	return pki(c, nodes, shared, "kubeconfigs", "make the kubeconfigs", func(path string) bool {
+		return isKubeconfig(path) && path != config.KubeletConf && path != config.KubeletClientCert
+	})
 }
 
 func isKubeconfig(path string) bool {
 	return path == config.KubeletClientCert || slices.Contains(certs.KubeconfigPaths(), path)
 }
 
+func isNoKubeconfig(path string) bool { return !isKubeconfig(path) }
+
 // pki is a phase over those files of package certs that mine selects. Keys are made in memory and leave it only for the
-// host that they belong to.
-func pki(c *cluster.Cluster, n *cluster.Node, name, short string, mine func(path string) bool) workflow.Phase {
+// host that they belong to. Without shared files, the node is the one that makes them.
+func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short string, mine func(path string) bool) workflow.Phase {
 	return workflow.Phase{
 		Name:  name,
 		Short: short,
-		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			have, err := readFiles(ctx, r, certs.Paths())
-			if err != nil {
-				return nil, err
-			}
-			findings, err := certs.Check(have, settings(c, n), c.Now())
+			have, given, err := readPKI(ctx, c, r, shared)
 			if err != nil {
 				return nil, err
 			}
 			var changes []workflow.Change
+			for _, path := range slices.Sorted(maps.Keys(given)) {
+				if mine(path) {
+					changes = append(changes, workflow.Change{Action: workflow.Create, Object: path, Detail: "as on the other control planes"})
+				}
+			}
+			if shared != nil && !complete(c, have) {
+				return append(changes, workflow.Change{Action: workflow.Create, Object: config.PKIDir, Detail: "once the first control plane has its PKI"}), nil
+			}
+			findings, err := certs.Check(have, CertSettings(c, c.Node(r), shared == nil), c.Now())
+			if err != nil {
+				return nil, err
+			}
 			for _, f := range findings {
 				for _, path := range f.Paths {
 					if mine(path) {
@@ -56,17 +109,26 @@ func pki(c *cluster.Cluster, n *cluster.Node, name, short string, mine func(path
 					}
 				}
 			}
+			for path := range given {
+				delete(have, path) // its mode is that of a file to come
+			}
 			open, err := openModes(ctx, r, have, mine)
 			return append(changes, open...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			have, err := readFiles(ctx, h, certs.Paths())
+			have, given, err := readPKI(ctx, c, h, shared)
 			if err != nil {
 				return err
 			}
-			made, err := certs.Issue(have, settings(c, n), c.Now())
+			if shared != nil && !complete(c, have) {
+				return errors.New("the first control plane has no PKI yet that others could share; hint: run myadm init first")
+			}
+			made, err := certs.Issue(have, CertSettings(c, c.Node(h), shared == nil), c.Now())
 			if err != nil {
 				return err
+			}
+			for _, path := range slices.Sorted(maps.Keys(given)) {
+				made = append(made, certs.File{Path: path, Mode: pkiMode(path), Data: given[path]})
 			}
 			made = slices.DeleteFunc(made, func(f certs.File) bool { return !mine(f.Path) })
 			for _, stage := range certs.Stages(made) {
@@ -84,8 +146,39 @@ func pki(c *cluster.Cluster, n *cluster.Node, name, short string, mine func(path
 	}
 }
 
-// settings are what the certificates of a control plane say.
-func settings(c *cluster.Cluster, n *cluster.Node) certs.Settings {
+// readPKI reads a host's files and lays over them what is shared and missing there, which is given as well.
+func readPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI) (have, given certs.Files, err error) {
+	have, err = readFiles(ctx, r, certs.Paths())
+	if err != nil || shared == nil {
+		return have, nil, err
+	}
+	all, err := shared(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	given = certs.Files{}
+	for path, data := range all {
+		old, exists := have[path]
+		switch {
+		case !exists:
+			have[path], given[path] = data, data
+		case !bytes.Equal(bytes.TrimSpace(old), bytes.TrimSpace(data)):
+			return nil, nil, fmt.Errorf("%s is not that of the cluster; hint: the host belongs to another one, myadm reset cleans it", path)
+		}
+	}
+	return have, given, nil
+}
+
+// complete tells whether all that control planes share is there.
+func complete(c *cluster.Cluster, have certs.Files) bool {
+	return !slices.ContainsFunc(certs.SharedPaths(c.Config.Spec.Etcd.External != nil), func(path string) bool {
+		_, ok := have[path]
+		return !ok
+	})
+}
+
+// CertSettings are what the certificates of a control plane say. The first one makes what the others share.
+func CertSettings(c *cluster.Cluster, n *cluster.Node, first bool) certs.Settings {
 	spec := c.Config.Spec
 	return certs.Settings{
 		NodeName:         n.Spec.Name,
@@ -93,14 +186,27 @@ func settings(c *cluster.Cluster, n *cluster.Node) certs.Settings {
 		ServiceIPs:       serviceIPs(c),
 		DNSDomain:        spec.Networking.DNSDomain,
 		ClusterName:      c.Config.Metadata.Name,
-		Endpoint:         c.Config.Endpoint(),
+		Endpoint:         adminEndpoint(c, n),
 		LocalEndpoint:    localEndpoint(c, n),
-		SANs:             spec.Certificates.APIServerSANs,
+		SANs:             apiServerSANs(c),
 		KeyAlgorithm:     spec.Certificates.KeyAlgorithm,
 		CAValidity:       spec.Certificates.CAValidity.Duration,
 		Validity:         spec.Certificates.Validity.Duration,
-		First:            true,
+		First:            first,
+		ExternalEtcd:     spec.Etcd.External != nil,
 	}
+}
+
+// apiServerSANs are the names of an API server besides those that it always has: the document's, and the address at which
+// the node-local load balancer answers for it.
+func apiServerSANs(c *cluster.Cluster) []string {
+	names := slices.Clone(c.Config.Spec.Certificates.APIServerSANs)
+	if c.Config.Spec.LoadBalancer.Type == config.LoadBalancerNodeLocal {
+		if host, _, err := net.SplitHostPort(c.Config.NodeEndpoint()); err == nil && !slices.Contains(names, host) {
+			names = append(names, host)
+		}
+	}
+	return names
 }
 
 // serviceIPs is the API's service address, the first of the service subnet, in each family.

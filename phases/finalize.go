@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/myadm/myadm/certs"
@@ -13,24 +14,25 @@ import (
 )
 
 // KubeletFinalize makes kubelet.conf name the file in which the kubelet keeps the certificate that it renews, instead of
-// embedding the first one. The running kubelet has put it there and needs no restart.
-func KubeletFinalize(n *cluster.Node, patience time.Duration) workflow.Phase {
+// embedding the first one, and, on a control plane, the API server beside it. The running kubelet has put its certificate
+// there, and goes to its own API server when it starts the next time; it needs no restart.
+func KubeletFinalize(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "kubelet-finalize",
-		Short: "let the kubelet's kubeconfig follow the renewed certificate",
-		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Short: "let the kubelets' kubeconfigs follow the renewed certificates",
+		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			_, follows, err := followRotation(ctx, r)
-			if err != nil || follows {
+			_, todo, err := finalized(ctx, c, r)
+			if err != nil || todo == "" {
 				return nil, err
 			}
-			return []workflow.Change{{Action: workflow.Update, Object: config.KubeletConf, Detail: "name " + config.KubeletClientCert}}, nil
+			return []workflow.Change{{Action: workflow.Update, Object: config.KubeletConf, Detail: todo}}, nil
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			if err := WaitForFile(ctx, h, config.KubeletClientCert, patience); err != nil {
 				return err
 			}
-			conf, _, err := followRotation(ctx, h)
+			conf, _, err := finalized(ctx, c, h)
 			if err != nil {
 				return err
 			}
@@ -39,18 +41,33 @@ func KubeletFinalize(n *cluster.Node, patience time.Duration) workflow.Phase {
 	}
 }
 
-func followRotation(ctx context.Context, r host.Reader) (conf []byte, follows bool, err error) {
+// finalized is kubelet.conf as it should be in the end, and what is to change for it to be so; empty: nothing.
+func finalized(ctx context.Context, c *cluster.Cluster, r host.Reader) (conf []byte, todo string, err error) {
 	files, err := readFiles(ctx, r, []string{config.KubeletConf})
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	data, ok := files[config.KubeletConf]
 	if !ok {
-		return nil, false, nil // the phase kubeconfigs has still to make it
+		return nil, "", nil // an earlier phase has still to make it
 	}
-	conf, changed, err := certs.FollowRotation(data)
+	conf, embedded, err := certs.FollowRotation(data)
 	if err != nil {
-		return nil, false, fmt.Errorf("%s: %w", config.KubeletConf, err)
+		return nil, "", fmt.Errorf("%s: %w", config.KubeletConf, err)
 	}
-	return conf, !changed, nil
+	var todos []string
+	if embedded {
+		todos = append(todos, "name "+config.KubeletClientCert)
+	}
+	if n := c.Node(r); n.Spec.HasRole(config.RoleControlPlane) {
+		own := "https://" + localEndpoint(c, n)
+		moved := false
+		if conf, moved, err = certs.PointAt(conf, own); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", config.KubeletConf, err)
+		}
+		if moved {
+			todos = append(todos, "name "+own)
+		}
+	}
+	return conf, strings.Join(todos, ", "), nil
 }

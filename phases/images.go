@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -73,7 +75,11 @@ func Images(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 
 // imagesOf are the images that the bundle has for a host.
 func imagesOf(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
-	return artifacts(c, n, bundle.KindImage, rolesOf(c, n)...)
+	images, err := artifacts(c, n, bundle.KindImage, rolesOf(c, n)...)
+	if c.Config.Spec.LoadBalancer.Type != config.LoadBalancerKeepalived {
+		images = slices.DeleteFunc(images, func(a bundle.Artifact) bool { return a.Name == manifests.KeepalivedName })
+	}
+	return images, err
 }
 
 // ctr is a command of containerd's own client, in the namespace of the CRI.

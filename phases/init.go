@@ -7,8 +7,8 @@ package phases
 import (
 	"time"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
-	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -17,6 +17,8 @@ type InitOptions struct {
 	IgnorePreflight []string
 	Patience        time.Duration // for the control plane to become healthy, and for the node to become Ready
 	TokenTTL        time.Duration // of the token for the join command
+
+	CertificateKey certs.CertificateKey // to keep in the cluster what further control planes need; the zero key: don't
 }
 
 // Init is the list of phases that makes a control plane of n and a cluster of the control plane. What the kubelet needs
@@ -27,34 +29,61 @@ func Init(c *cluster.Cluster, n *cluster.Node, opts InitOptions) []workflow.Step
 	return []workflow.Step{
 		Preflight(c, nodes, PreflightOptions{Ignore: opts.IgnorePreflight}),
 		workflow.Parallel(
+			Prepare(c, nodes),
+			workflow.Sequence(
+				Certs(c, n),
+				Kubeconfigs(c, n),
+				StaticPods(c, n),
+			),
+		),
+		Start(c, n, opts),
+	}
+}
+
+// Prepare brings to hosts what a kubelet needs: each host goes its own way, and all of it comes at the same time.
+func Prepare(c *cluster.Cluster, nodes []*cluster.Node) workflow.Step {
+	return workflow.Pipeline(
+		workflow.Parallel(
 			Kernel(c, nodes),
 			workflow.Sequence(
 				Runtime(c, nodes),
 				Images(c, nodes),
 			),
 			Binaries(c, nodes),
-			workflow.Sequence(
-				Certs(c, n),
-				Kubeconfigs(c, n),
-				workflow.Parallel(
-					Etcd(c, n),
-					ControlPlane(c, n),
-				),
-			),
+			LoadBalancer(c, nodes),
 		),
-		Kubelet(c, nodes, func() ([]byte, error) { return manifests.KubeletConfig(params(c)) }),
+	)
+}
+
+// StaticPods places the control plane that starts a cluster.
+func StaticPods(c *cluster.Cluster, n *cluster.Node) workflow.Step {
+	return workflow.Pipeline(
+		workflow.Parallel(
+			Etcd(c, []*cluster.Node{n}),
+			ControlPlane(c, []*cluster.Node{n}),
+		),
+	)
+}
+
+// Start starts a control plane that has all it needs, and makes what the cluster needs in its API.
+func Start(c *cluster.Cluster, n *cluster.Node, opts InitOptions) workflow.Step {
+	nodes := []*cluster.Node{n}
+	return workflow.Sequence(
+		Kubelet(c, nodes, KubeletConfig(c)),
 		WaitAPI(c, n, opts.Patience),
 		workflow.Parallel(
-			WaitControlPlane(c, n, opts.Patience),
+			WaitControlPlane(c, nodes, opts.Patience),
 			UploadConfig(c),
 			BootstrapToken(c, n, opts.TokenTTL),
+			UploadCerts(c, n, opts.CertificateKey),
 			Addons(c),
 			Network(c),
+			Endpoint(c),
 			workflow.Sequence(
-				MarkControlPlane(c, n, opts.Patience),
-				KubeletFinalize(n, opts.Patience),
+				MarkNodes(c, nodes, opts.Patience),
+				KubeletFinalize(c, nodes, opts.Patience),
 				NodeReady(c, n, opts.Patience),
 			),
 		),
-	}
+	)
 }

@@ -100,7 +100,8 @@ func kubeletFlags(n *cluster.Node) []config.Arg {
 			labels = append(labels, name+"="+n.Spec.Labels[name])
 		}
 	}
-	for _, t := range n.Spec.Taints {
+	_, all := manifests.NodeMarks(n.Spec)
+	for _, t := range all {
 		taints = append(taints, t.ToString())
 	}
 	if len(labels) > 0 {

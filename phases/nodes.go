@@ -16,20 +16,9 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// MarkControlPlane gives the control plane's node the labels and taints of its roles and of the document.
-func MarkControlPlane(c *cluster.Cluster, n *cluster.Node, patience time.Duration) workflow.Phase {
-	p := markNodes(c, []*cluster.Node{n}, patience)
-	p.Name, p.Short = "mark-control-plane", "label and taint the control plane's node"
-	return p
-}
-
-// MarkNodes gives nodes the labels and taints of the document; their kubelets set them only once, at registration.
-func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return markNodes(c, nodes, 0)
-}
-
-// markNodes marks nodes as the administrator. A node that has not registered yet is waited for, as long as patience.
-func markNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
+// MarkNodes gives nodes the labels and taints of their roles and of the document; their kubelets set some of them, and
+// only once, at registration. A node that has not registered yet is waited for, as long as patience.
+func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "mark-nodes",
 		Short: "label and taint the nodes",

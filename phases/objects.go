@@ -76,10 +76,6 @@ func createAll(objects []*unstructured.Unstructured) []workflow.Change {
 	return changes
 }
 
-// NetworkPlugin is the annotation of ConfigMap kubeadm-config that tells joining nodes which network plugin the cluster
-// has; ClusterConfiguration has no field for it. Without it, as in a cluster that kubeadm made, the plugin is not ours.
-const NetworkPlugin = "myadm.dev/network-plugin"
-
 // UploadConfig stores the cluster's configuration in it, for kubeadm, for joining nodes and for myadm itself.
 func UploadConfig(c *cluster.Cluster) workflow.Phase {
 	return objectPhase(c, "upload-config", "store the configuration in the cluster",
@@ -91,9 +87,6 @@ func UploadConfig(c *cluster.Cluster) workflow.Phase {
 			kubeadm, err := manifests.KubeadmConfig(data)
 			if err != nil {
 				return nil, err
-			}
-			for _, o := range kubeadm {
-				o.SetAnnotations(map[string]string{NetworkPlugin: c.Config.Spec.Networking.Plugin})
 			}
 			kubelet, err := manifests.KubeletConfigMap(params(c))
 			if err != nil {

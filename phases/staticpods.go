@@ -2,6 +2,7 @@ package phases
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -12,31 +13,47 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// Etcd places etcd's static pod, and makes the folder of its data.
-func Etcd(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+// Etcd places etcd's static pod, and makes the folder of its data. Where etcd is external there is none.
+func Etcd(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	dir := c.Config.Spec.Etcd.DataDir
-	render := func(_ context.Context, _ host.Reader) ([]host.File, error) {
-		f, err := manifests.Etcd(params(c), nodeOf(n))
-		return []host.File{f}, err
+	if c.Config.Spec.Etcd.External != nil {
+		nodes = nil
 	}
 	return workflow.Phase{
 		Name:  "etcd",
 		Short: "place etcd's static pod",
-		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			changes, err := diffFolder(ctx, r, dir, etcdDataMode)
 			if err != nil {
 				return nil, err
 			}
-			more, err := diffRendered(ctx, r, render)
+			more, err := diffRendered(ctx, r, etcdPod(c))
 			return append(changes, more...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
 			if err := makeFolder(ctx, h, dir, etcdDataMode, changes); err != nil {
 				return err
 			}
-			return writeRendered(ctx, h, render, changes)
+			return writeRendered(ctx, h, etcdPod(c), changes)
 		},
+	}
+}
+
+// etcdPod renders etcd's static pod. The members that etcd was started with stay what they are on a host that has a pod
+// already: they were true then, and etcd does not read them again.
+func etcdPod(c *cluster.Cluster) renderer {
+	return func(ctx context.Context, r host.Reader) ([]host.File, error) {
+		node := nodeOf(c.Node(r))
+		have, err := r.ReadFile(ctx, manifests.StaticPodPath(manifests.EtcdName))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if members, existing := manifests.EtcdInitialCluster(have); existing {
+			node.InitialCluster = members
+		}
+		f, err := manifests.Etcd(params(c), node)
+		return []host.File{f}, err
 	}
 }
 
@@ -47,9 +64,9 @@ const etcdDataMode fs.FileMode = 0o700
 const manifestsMode fs.FileMode = 0o700
 
 // ControlPlane places the static pods of the API server, the controller manager and the scheduler.
-func ControlPlane(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+func ControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {
-		node := nodeOf(n)
+		node := nodeOf(c.Node(r))
 		infos, err := r.Stat(ctx, manifests.CADirs()...)
 		if err != nil {
 			return nil, err
@@ -73,7 +90,7 @@ func ControlPlane(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
 	return workflow.Phase{
 		Name:  "control-plane",
 		Short: "place the control plane's static pods",
-		Hosts: cluster.Hosts([]*cluster.Node{n}),
+		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			changes, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -22,27 +23,33 @@ const pollEvery = 100 * time.Millisecond
 // lastWordsTimeout bounds the look at logs after something else has taken too long.
 const lastWordsTimeout = 5 * time.Second
 
-// component is a part of the control plane and where it tells of its health, as seen from its host.
-type component struct {
-	name string
+// Component is a part of the control plane and where it tells of its health, as seen from its host.
+type Component struct {
+	Name string
 	url  func(c *cluster.Cluster, n *cluster.Node) string
 }
 
-// components are in the order in which they come up. etcd and the API server must be ready. Of the two that are their
-// clients it is enough that they live, as for kubeadm: what makes them ready is a list that the API server may have
-// refused while it started, and that they ask for again after seconds.
-var components = []component{
-	{"etcd", func(*cluster.Cluster, *cluster.Node) string { return "http://127.0.0.1:2381/readyz" }},
-	{"kube-apiserver", func(c *cluster.Cluster, n *cluster.Node) string {
-		return "https://" + localEndpoint(c, n) + "/readyz"
-	}},
-	{"kube-controller-manager", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10257/healthz" }},
-	{"kube-scheduler", func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10259/livez" }},
+// Components are those that run on every control plane, in the order in which they come up. etcd and the API server must
+// be ready. Of the two that are their clients it is enough that they live, as for kubeadm: what makes them ready is a list
+// that the API server may have refused while it started, and that they ask for again after seconds.
+func Components(c *cluster.Cluster) []Component {
+	all := []Component{
+		{manifests.EtcdName, func(*cluster.Cluster, *cluster.Node) string { return "http://127.0.0.1:2381/readyz" }},
+		{manifests.APIServerName, func(c *cluster.Cluster, n *cluster.Node) string {
+			return "https://" + localEndpoint(c, n) + "/readyz"
+		}},
+		{manifests.ControllerManagerName, func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10257/healthz" }},
+		{manifests.SchedulerName, func(*cluster.Cluster, *cluster.Node) string { return "https://127.0.0.1:10259/livez" }},
+	}
+	if c.Config.Spec.Etcd.External != nil {
+		return all[1:]
+	}
+	return all
 }
 
-// probe is a component's health endpoint. The certificates are not looked at: the scheduler's and the controller
-// manager's are self-signed, nothing but health is asked, and the way leads over the host's own connection.
-func (p component) probe(c *cluster.Cluster, n *cluster.Node) kube.Probe {
+// Probe is the component's health endpoint on a node. The certificates are not looked at: the scheduler's and the
+// controller manager's are self-signed, nothing but health is asked, and the way leads over the host's own connection.
+func (p Component) Probe(c *cluster.Cluster, n *cluster.Node) kube.Probe {
 	return kube.Probe{URL: p.url(c, n), TLS: &tls.Config{InsecureSkipVerify: true}, Dial: n.Dial}
 }
 
@@ -98,17 +105,18 @@ func poll(ctx context.Context, try func(ctx context.Context) error) error {
 }
 
 // WaitControlPlane waits until every component of the control plane is healthy by its own word.
-func WaitControlPlane(c *cluster.Cluster, n *cluster.Node, patience time.Duration) workflow.Phase {
+func WaitControlPlane(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "wait-control-plane",
 		Short: "wait until the control plane is healthy",
-		Hosts: cluster.Hosts([]*cluster.Node{n}),
-		Check: func(ctx context.Context, _ host.Reader) ([]workflow.Change, error) {
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			n, components := c.Node(r), Components(c)
 			ill := make([]bool, len(components))
 			var g errgroup.Group
 			for i, part := range components {
 				g.Go(func() error {
-					ill[i] = kube.Healthy(ctx, part.probe(c, n)) != nil
+					ill[i] = kube.Healthy(ctx, part.Probe(c, n)) != nil
 					return ctx.Err()
 				})
 			}
@@ -118,20 +126,21 @@ func WaitControlPlane(c *cluster.Cluster, n *cluster.Node, patience time.Duratio
 			var changes []workflow.Change
 			for i, part := range components {
 				if ill[i] {
-					changes = append(changes, workflow.Change{Action: workflow.Run, Object: part.name, Detail: "wait until it is healthy"})
+					changes = append(changes, workflow.Change{Action: workflow.Run, Object: part.Name, Detail: "wait until it is healthy"})
 				}
 			}
 			return changes, nil
 		},
-		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			n := c.Node(h)
 			waiting, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			g, waiting := errgroup.WithContext(waiting)
-			for _, part := range components {
+			for _, part := range Components(c) {
 				g.Go(func() error {
-					err := kube.WaitHealthy(waiting, part.probe(c, n))
+					err := kube.WaitHealthy(waiting, part.Probe(c, n))
 					if errors.Is(err, context.DeadlineExceeded) {
-						return fmt.Errorf("%s: %w%s", part.name, err, LastWords(ctx, n, part.name))
+						return fmt.Errorf("%s: %w%s", part.Name, err, LastWords(ctx, n, part.Name))
 					}
 					return err
 				})

@@ -43,7 +43,7 @@ func TestHostsInAPipelineDoNotWaitForEachOther(t *testing.T) {
 		go func() {
 			_, err := runner.Run(t.Context(),
 				workflow.Pipeline(
-					workflow.Parallel(onlyOn("slow", g, w.phase("a", two...)), w.phase("b", two...)),
+					workflow.Pipeline(workflow.Parallel(onlyOn("slow", g, w.phase("a", two...)), w.phase("b", two...))),
 					workflow.Sequence(w.phase("c", two...), w.phase("only-quick", two[1])),
 				),
 				w.phase("after"))

@@ -125,6 +125,9 @@ func (r *run) step(ctx context.Context, s Step, l *lane) bool {
 	case parallel:
 		return r.parallel(ctx, s, l)
 	case pipeline:
+		if l != nil { // the host is on its own way already
+			return r.sequence(ctx, s, l)
+		}
 		return r.pipeline(ctx, s)
 	case Phase:
 		switch {

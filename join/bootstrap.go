@@ -19,32 +19,10 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// Workers are the steps that make workers of hosts, all at the same time.
-func Workers(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, opts Options) []workflow.Step {
-	steps := []workflow.Step{
-		phases.Preflight(c, nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight, Dial: []string{j.endpoint()}, CA: j.CA}),
-		workflow.Parallel(
-			phases.Kernel(c, nodes),
-			workflow.Sequence(
-				phases.Runtime(c, nodes),
-				phases.Images(c, nodes),
-			),
-			phases.Binaries(c, nodes),
-		),
-		TLSBootstrap(nodes, j),
-		phases.Kubelet(c, nodes, func() ([]byte, error) { return j.kubelet, nil }),
-		NodeReady(c, nodes, j, opts.Patience),
-	}
-	if j.admin != nil {
-		steps = append(steps, phases.MarkNodes(c, nodes))
-	}
-	return steps
-}
-
 // TLSBootstrap gives a host the cluster's CA and, until its kubelet has a certificate of its own, the token to ask for
 // one with.
 func TLSBootstrap(nodes []*cluster.Node, j *Joining) workflow.Phase {
-	ca := host.File{Path: config.PKIDir + "/ca.crt", Mode: 0o644, Data: j.CA}
+	ca := host.File{Path: caCert, Mode: 0o644, Data: j.CA}
 	return workflow.Phase{
 		Name:  "tls-bootstrap",
 		Short: "give the kubelet the cluster's CA and a token",
@@ -116,6 +94,13 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, patience t
 			}
 			var changes []workflow.Change
 			ready := false
+			if infos[0].Exists {
+				if _, moves, err := repoint(ctx, c, n); err != nil {
+					return nil, err
+				} else if moves {
+					changes = append(changes, workflow.Change{Action: workflow.Update, Object: config.KubeletConf, Detail: "name https://" + c.Config.NodeEndpoint()})
+				}
+			}
 			if infos[0].Exists && infos[2].Exists {
 				client, err := NodeClient(ctx, n)
 				if err != nil {
@@ -141,12 +126,21 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, patience t
 					return err
 				}
 			}
+			conf, moves, err := repoint(ctx, c, n)
+			if err != nil {
+				return err
+			}
+			if moves {
+				if err := h.WriteFiles(ctx, host.File{Path: config.KubeletConf, Mode: 0o600, Data: conf}); err != nil {
+					return err
+				}
+			}
 			client, err := NodeClient(ctx, n)
 			if err != nil {
 				return err
 			}
 			defer client.Close()
-			if err := hasten(ctx, client, h, n, j.since(n.Name())); err != nil {
+			if err := hasten(ctx, client, h, n, moves, j.since(n.Name())); err != nil {
 				return err
 			}
 			if err := phases.WaitReady(ctx, client, n, j.since(n.Name()), patience); err != nil {
@@ -170,12 +164,32 @@ func clock(ctx context.Context, r host.Reader) (time.Time, error) {
 	return time.Unix(seconds, 0), nil
 }
 
-// hasten restarts a kubelet that has its certificate and has not reported yet. It has tried to register without one meanwhile,
-// lets more and more seconds pass before it tries again, and by then may have given up other things for ten more.
-func hasten(ctx context.Context, client *kube.Client, h host.Host, n *cluster.Node, since time.Time) error {
-	reported, err := phases.Reported(ctx, client, n.Spec.Name, since)
-	if err != nil || reported {
-		return err
+// repoint is a worker's kubelet.conf that names the endpoint of the nodes. A kubelet that has asked for its certificate by
+// token has written there where it asked; a control plane's keeps to its own API server.
+func repoint(ctx context.Context, c *cluster.Cluster, n *cluster.Node) (conf []byte, moves bool, err error) {
+	if n.Spec.HasRole(config.RoleControlPlane) || !c.Config.Spec.LoadBalancer.Balanced() {
+		return nil, false, nil
+	}
+	have, err := n.ReadFile(ctx, config.KubeletConf)
+	if err != nil {
+		return nil, false, err
+	}
+	conf, moves, err = certs.PointAt(have, "https://"+c.Config.NodeEndpoint())
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", config.KubeletConf, err)
+	}
+	return conf, moves, nil
+}
+
+// hasten restarts a kubelet whose endpoint has moved, or that has its certificate and has not reported yet. The latter has
+// tried to register without one meanwhile, lets more and more seconds pass before it tries again, and by then may have
+// given up other things for ten more.
+func hasten(ctx context.Context, client *kube.Client, h host.Host, n *cluster.Node, moved bool, since time.Time) error {
+	if !moved {
+		reported, err := phases.Reported(ctx, client, n.Spec.Name, since)
+		if err != nil || reported {
+			return err
+		}
 	}
 	if _, err := h.Run(ctx, host.Command("systemctl", "restart", "kubelet.service")); err != nil {
 		return fmt.Errorf("restart the kubelet: %w", err)
