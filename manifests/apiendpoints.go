@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -37,6 +38,9 @@ type EndpointNode struct {
 func APIEndpoints(p Params, nodes []EndpointNode) ([]*unstructured.Unstructured, error) {
 	if len(nodes) > maxEndpoints {
 		return nil, fmt.Errorf("%d nodes are more than the %d that an EndpointSlice takes; hint: choose another spec.loadBalancer.type", len(nodes), maxEndpoints)
+	}
+	if len(p.APIServers) == 0 {
+		return nil, errors.New("no API server is known to lead clients to")
 	}
 	spec := p.Cluster.Spec
 	family := discoveryv1.AddressTypeIPv4

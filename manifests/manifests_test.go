@@ -34,7 +34,12 @@ func kubeadmCluster(t *testing.T, change ...func(*config.Spec)) manifests.Params
 	if err != nil {
 		t.Fatal(err)
 	}
-	return manifests.Params{Cluster: c, Images: images, Endpoint: c.Endpoint(), NodeEndpoint: c.NodeEndpoint()}
+	p := manifests.Params{Cluster: c, Images: images, Endpoint: c.Endpoint(), NodeEndpoint: c.NodeEndpoint()}
+	for _, h := range c.Spec.Hosts {
+		address := netip.AddrPortFrom(netip.MustParseAddr(h.Address), uint16(c.Spec.APIServerPort))
+		p.APIServers = append(p.APIServers, manifests.Backend{Name: h.Name, Address: address})
+	}
+	return p
 }
 
 func kubeadmNode() manifests.Node {

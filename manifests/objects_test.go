@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -35,6 +36,10 @@ func groups(t *testing.T, p manifests.Params) map[string]renderer {
 		"coredns":        func() ([]*unstructured.Unstructured, error) { return manifests.CoreDNS(p) },
 		"kube-proxy":     func() ([]*unstructured.Unstructured, error) { return manifests.KubeProxy(p) },
 		"flannel":        func() ([]*unstructured.Unstructured, error) { return manifests.Flannel(p) },
+		"myadm-config":   func() ([]*unstructured.Unstructured, error) { return manifests.MyadmConfig(p) },
+		"api-endpoints": func() ([]*unstructured.Unstructured, error) {
+			return manifests.APIEndpoints(p, []manifests.EndpointNode{{Name: "h1", Address: netip.MustParseAddr("10.89.0.11")}})
+		},
 	}
 }
 
@@ -49,15 +54,16 @@ func plain(t *testing.T, u *unstructured.Unstructured) map[string]any {
 	return decode(t, must[[]byte](t)(yaml.Marshal(u.Object)))
 }
 
-// rendered are the objects of all groups but flannel, which kubeadm has not.
+// rendered are the objects of all groups that kubeadm has, too.
 func rendered(t *testing.T, p manifests.Params) map[string]map[string]any {
 	t.Helper()
 	all := map[string]map[string]any{}
 	for name, render := range groups(t, p) {
+		if slices.Contains([]string{"flannel", "myadm-config", "api-endpoints"}, name) {
+			continue
+		}
 		for _, u := range must[[]*unstructured.Unstructured](t)(render()) {
-			if name != "flannel" {
-				all[id(u.Object)] = plain(t, u)
-			}
+			all[id(u.Object)] = plain(t, u)
 		}
 	}
 	return all
@@ -80,6 +86,7 @@ func referenceCA(t *testing.T) []byte {
 
 func TestObjectsEqualKubeadms(t *testing.T) {
 	got := rendered(t, referenceCluster(t))
+	takeConfigHash(t, got)
 	var want []map[string]any
 	for _, file := range []string{"rbac.yaml", "configmaps.yaml", "cluster-info.yaml", "addons.yaml"} {
 		want = append(want, reference(t, file)...)
@@ -96,6 +103,21 @@ func TestObjectsEqualKubeadms(t *testing.T) {
 	if diff := cmp.Diff([]string{"ServiceAccount kube-system/coredns", "ServiceAccount kube-system/kube-proxy"}, extra); diff != "" {
 		t.Errorf("objects that kubeadm does not make (-expected +rendered):\n%s", diff)
 	}
+}
+
+// takeConfigHash takes off kube-proxy's pods what kubeadm has not: the checksum by which they are replaced when their
+// ConfigMap changes.
+func takeConfigHash(t *testing.T, objects map[string]map[string]any) {
+	t.Helper()
+	data := objects["ConfigMap kube-system/kube-proxy"]["data"].(map[string]any)
+	want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(data["config.conf"].(string)+data["kubeconfig.conf"].(string))))
+	pods := objects["DaemonSet kube-system/kube-proxy"]
+	path := []string{"spec", "template", "metadata", "annotations"}
+	annotations, _, _ := unstructured.NestedStringMap(pods, path...)
+	if diff := cmp.Diff(map[string]string{"myadm.dev/config-hash": want}, annotations); diff != "" {
+		t.Errorf("annotations of kube-proxy's pods (-want +got):\n%s", diff)
+	}
+	unstructured.RemoveNestedField(pods, path...)
 }
 
 // defaulted are fields that the API server has filled in on the reference, by the value that it gives.

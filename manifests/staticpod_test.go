@@ -138,6 +138,32 @@ func TestAPIServerFollowsEtcd(t *testing.T) {
 	}
 }
 
+func TestAPIServerBehindNodeLocalLeavesItsEndpoints(t *testing.T) {
+	p := kubeadmCluster(t, func(s *config.Spec) {
+		s.LoadBalancer.Type = config.LoadBalancerNodeLocal
+		s.APIServer.ExtraArgs = []config.Arg{{Name: "v", Value: "2"}}
+	})
+	argv := pod(t, must[host.File](t)(manifests.APIServer(p, kubeadmNode()))).Spec.Containers[0].Command
+	if got, want := argv[len(argv)-2:], []string{"--v=2", "--endpoint-reconciler-type=none"}; !slices.Equal(got, want) {
+		t.Errorf("the command ends with %q, want %q, which is where kubeadm has them", got, want)
+	}
+}
+
+func TestAPIServerOfExternalEtcd(t *testing.T) {
+	p := kubeadmCluster(t, func(s *config.Spec) {
+		s.Etcd.External = &config.ExternalEtcd{Endpoints: []string{"https://etcd-1:2379", "https://etcd-2:2379"}, CAFile: "ca.crt", CertFile: "etcd.crt", KeyFile: "etcd.key"}
+	})
+	argv := pod(t, must[host.File](t)(manifests.APIServer(p, kubeadmNode()))).Spec.Containers[0].Command
+	got := slices.DeleteFunc(argv, func(a string) bool { return !strings.HasPrefix(a, "--etcd-") })
+	want := []string{
+		"--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt", "--etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt",
+		"--etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key", "--etcd-servers=https://etcd-1:2379,https://etcd-2:2379",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("etcd's flags (-want +got):\n%s", diff)
+	}
+}
+
 func TestProbesFollowTheUser(t *testing.T) {
 	tests := []struct {
 		metrics string
