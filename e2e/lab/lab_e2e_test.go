@@ -3,9 +3,11 @@
 package lab_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -228,6 +230,23 @@ func TestCutAndHeal(t *testing.T) {
 	}
 	must(t, l.Start(t.Context(), "h1"))
 	mustSSH(t, l, "h1", "hostname")
+}
+
+// Whoever talks to a host that is powered off hears nothing, not even an end.
+func TestPowerOffIsSilent(t *testing.T) {
+	l := up(t, "lab", lab.Options{})
+	conn, err := net.Dial("tcp", net.JoinHostPort(l.Hosts[0].Address.String(), "22"))
+	must(t, err)
+	defer conn.Close()
+	reader := bufio.NewReader(conn)
+	if greeting, err := reader.ReadString('\n'); err != nil {
+		t.Fatalf("greeted by %q, %v", greeting, err)
+	}
+	must(t, l.Kill(t.Context(), "h1"))
+	must(t, conn.SetReadDeadline(time.Now().Add(2*time.Second)))
+	if said, err := reader.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it says %q, %v", said, err)
+	}
 }
 
 func TestExecAndCopy(t *testing.T) {

@@ -15,13 +15,17 @@ import (
 // bootTime is how long a host may take from power on to sshd; it needs about a second.
 const bootTime = 60 * time.Second
 
-// Kill powers a host off without a warning to anything that runs on it. What is on its disks stays.
+// Kill powers a host off without a warning to anything that runs on it, or that talks to it. What is on its disks stays.
 func (l *Lab) Kill(ctx context.Context, host string) error {
 	h, err := l.Host(host)
 	if err != nil {
 		return err
 	}
 	if running, err := l.running(ctx, h); err != nil || !running {
+		return err
+	}
+	// The kernel lives on and would end the connections of the processes that it kills: a machine without power says nothing.
+	if err := l.Cut(ctx, host); err != nil {
 		return err
 	}
 	_, err = l.d.run(ctx, nil, "kill", h.container)
