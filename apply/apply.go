@@ -16,6 +16,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/join"
+	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
@@ -40,6 +41,7 @@ func Steps(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.S
 	joining := join.Options{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience}
 	return []workflow.Step{
 		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
+		workflow.Pipeline(phases.ExternalEtcd(c, []*cluster.Node{founder})),
 		phases.Certs(c, founder), // before all else: what the others share comes from here
 		phases.Kubeconfigs(c, founder),
 		workflow.Parallel(
@@ -87,6 +89,33 @@ func Founder(ctx context.Context, c *cluster.Cluster) (*cluster.Node, error) {
 	}
 	return servers[0], nil
 }
+
+// Learn asks a cluster that there is for its API servers: some may have joined without the document. A cluster that does
+// not answer is brought up with those of the document.
+func Learn(ctx context.Context, c *cluster.Cluster) error {
+	client, err := c.Kube(ctx)
+	if errors.Is(err, cluster.ErrNoCluster) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	ref := kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: manifests.MyadmConfigName}
+	ours, err := kube.Get[corev1.ConfigMap](asking, client, ref)
+	if err != nil {
+		return ctx.Err()
+	}
+	settings, err := manifests.ReadMyadmConfig(ours.Data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	c.Learned = settings.APIServers
+	return nil
+}
+
+const learnTimeout = 5 * time.Second
 
 // CheckVersion refuses a document of another Kubernetes version than that of the cluster that there is: changing it takes
 // more than placing files.

@@ -24,9 +24,10 @@ type Facts struct {
 	CgroupV2    bool
 	CPUs        int
 	MemoryKiB   int64
-	Addresses   []netip.Addr // of every interface, without loopback and link-local ones
-	RouteSource netip.Addr   // the source of the default route; invalid when there is none
-	ResolvConf  string       // what /etc/resolv.conf really is
+	Addresses   []netip.Addr          // of every interface, without loopback and link-local ones
+	Interfaces  map[netip.Addr]string // the interface of each address
+	RouteSource netip.Addr            // the source of the default route; invalid when there is none
+	ResolvConf  string                // what /etc/resolv.conf really is
 	ClockSkew   time.Duration
 }
 
@@ -44,7 +45,7 @@ echo "os-name=$PRETTY_NAME"
 [ -f /sys/fs/cgroup/cgroup.controllers ] && echo cgroup=v2
 echo "cpus=$(nproc)"
 while read -r name value unit; do [ "$name" = MemTotal: ] && echo "memory=$value"; done </proc/meminfo
-ip -o addr show scope global | while read -r n dev family addr rest; do echo "address=${addr%%/*}"; done
+ip -o addr show scope global | while read -r n dev family addr rest; do echo "address=${addr%%/*} $dev"; done
 ip -o route get 192.0.2.1 | tr ' ' '\n' | { while read -r w; do [ "$w" = src ] && read -r w && echo "route-source=$w"; done; }
 echo "resolv-conf=$(readlink -f /etc/resolv.conf)"
 echo "time=$(date +%s.%N)"
@@ -74,7 +75,7 @@ var goArch = map[string]string{"x86_64": "amd64", "amd64": "amd64", "aarch64": "
 
 // parseFacts reads factsScript's output and the host's time of day in it.
 func parseFacts(out []byte) (Facts, time.Time, error) {
-	var f Facts
+	f := Facts{Interfaces: map[netip.Addr]string{}}
 	var at time.Time
 	for line := range bytes.Lines(out) {
 		name, value, ok := strings.Cut(strings.TrimSpace(string(line)), "=")
@@ -108,8 +109,10 @@ func parseFacts(out []byte) (Facts, time.Time, error) {
 			f.MemoryKiB, err = strconv.ParseInt(value, 10, 64)
 		case "address":
 			var a netip.Addr
-			if a, err = netip.ParseAddr(value); err == nil {
+			text, device, _ := strings.Cut(value, " ")
+			if a, err = netip.ParseAddr(text); err == nil {
 				f.Addresses = append(f.Addresses, a)
+				f.Interfaces[a] = device
 			}
 		case "route-source":
 			f.RouteSource, err = netip.ParseAddr(value)

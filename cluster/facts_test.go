@@ -27,8 +27,8 @@ systemd=yes
 cgroup=v2
 cpus=4
 memory=8145432
-address=10.0.0.1
-address=fd00::1
+address=10.0.0.1 eth0
+address=fd00::1 eth1
 route-source=10.0.0.1
 resolv-conf=/run/systemd/resolve/stub-resolv.conf
 time=1800000000.250000000
@@ -38,6 +38,8 @@ var answerFacts = Facts{
 	Hostname: "cp-1", MachineID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", Arch: "amd64", Kernel: "6.1.0-30-amd64",
 	OSID: "debian", OSName: "Debian GNU/Linux 12 (bookworm)", Systemd: true, CgroupV2: true, CPUs: 4, MemoryKiB: 8145432,
 	Addresses:   []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
+	Interfaces:  map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "eth0", netip.MustParseAddr("fd00::1"): "eth1"},
+	Interfaces:  map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "eth0", netip.MustParseAddr("fd00::1"): "eth1"},
 	RouteSource: netip.MustParseAddr("10.0.0.1"), ResolvConf: "/run/systemd/resolve/stub-resolv.conf",
 }
 
@@ -63,8 +65,8 @@ func TestParseFacts(t *testing.T) {
 		{name: "neither systemd nor cgroup v2", in: strings.NewReplacer("systemd=yes\n", "", "cgroup=v2\n", "").Replace(answer), want: func(f *Facts) {
 			f.Systemd, f.CgroupV2 = false, false
 		}},
-		{name: "no ip command", in: strings.NewReplacer("address=10.0.0.1\n", "", "address=fd00::1\n", "", "route-source=10.0.0.1\n", "").Replace(answer), want: func(f *Facts) {
-			f.Addresses, f.RouteSource = nil, netip.Addr{}
+		{name: "no ip command", in: strings.NewReplacer("address=10.0.0.1 eth0\n", "", "address=fd00::1 eth1\n", "", "route-source=10.0.0.1\n", "").Replace(answer), want: func(f *Facts) {
+			f.Addresses, f.Interfaces, f.RouteSource = nil, map[netip.Addr]string{}, netip.Addr{}
 		}},
 		{name: "a date without nanoseconds", in: strings.Replace(answer, ".250000000", ".%N", 1), at: time.Unix(1800000000, 0)},
 		{name: "a date of seconds", in: strings.Replace(answer, ".250000000", "", 1), at: time.Unix(1800000000, 0)},
@@ -75,7 +77,7 @@ func TestParseFacts(t *testing.T) {
 		{name: "bad time", in: strings.Replace(answer, "time=18", "time=x", 1), err: "time: "},
 		{name: "bad number of processors", in: strings.Replace(answer, "cpus=4", "cpus=four", 1), err: "cpus: "},
 		{name: "bad memory", in: strings.Replace(answer, "memory=", "memory=~", 1), err: "memory: "},
-		{name: "bad address", in: strings.Replace(answer, "address=10.0.0.1", "address=10.0.0", 1), err: "address: "},
+		{name: "bad address", in: strings.Replace(answer, "address=10.0.0.1 ", "address=10.0.0 ", 1), err: "address: "},
 		{name: "bad source", in: strings.Replace(answer, "route-source=10.0.0.1", "route-source=here", 1), err: "route-source: "},
 	}
 	for _, tt := range tests {

@@ -76,7 +76,7 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 	}
 	founder, err := apply.Founder(ctx, c)
 	if err == nil {
-		err = apply.CheckVersion(ctx, c, founder)
+		err = errors.Join(apply.CheckVersion(ctx, c, founder), apply.Learn(ctx, c))
 	}
 	if err != nil {
 		return errors.Join(unreached, err)

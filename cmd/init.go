@@ -32,6 +32,9 @@ type initFlags struct {
 
 	uploadCerts    bool
 	certificateKey string
+
+	endpoint     string
+	loadBalancer string
 }
 
 func newInitCommand(streams Streams) *cobra.Command {
@@ -70,6 +73,8 @@ func (f *initFlags) register(cmd *cobra.Command) {
 	f.output.register(cmd)
 	cmd.Flags().StringVar(&f.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
 	cmd.Flags().DurationVar(&f.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token in the join command")
+	cmd.Flags().StringVar(&f.endpoint, "control-plane-endpoint", "", "`host[:port]` of a load balancer in front of the API servers, if there is one")
+	cmd.Flags().StringVar(&f.loadBalancer, "load-balancer", "", "`type` of the load balancer: node-local lets further control planes join later by token (default: the document's)")
 	cmd.Flags().BoolVar(&f.uploadCerts, "upload-certs", false, "keep in the cluster, encrypted and for two hours, what hosts need that join as control planes by token")
 	cmd.Flags().StringVar(&f.certificateKey, "certificate-key", "", "`key` to encrypt it with (default a new one, which is printed)")
 }
@@ -182,6 +187,8 @@ func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster
 	if err != nil {
 		return nil, err
 	}
+	override(cfg, &cfg.Spec.ControlPlaneEndpoint, f.endpoint, "--control-plane-endpoint", "spec.controlPlaneEndpoint")
+	override(cfg, &cfg.Spec.LoadBalancer.Type, f.loadBalancer, "--load-balancer", "spec.loadBalancer.type")
 	config.SetDefaults(cfg)
 	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
 		return nil, err

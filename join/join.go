@@ -40,6 +40,10 @@ type Options struct {
 // ErrNoToken says that nothing was given that a host that has not joined yet could join with.
 var ErrNoToken = errors.New("there is no token to join with; hint: --token and --discovery-token-ca-cert-hash as `myadm token create --print-join-command` prints them, or -f with a document that names the control plane")
 
+// ErrNoEndpoint says that a control plane is to join a cluster by token whose endpoint is its one control plane: the other
+// hosts have to follow a new endpoint, and there is no way to them.
+var ErrNoEndpoint = errors.New("the cluster has no endpoint that several control planes could share; hint: join with -f and a document that names all hosts of the cluster, or start clusters that are to grow by token with `myadm init --load-balancer node-local`")
+
 // Joining is what a host needs to know of the cluster that it joins.
 type Joining struct {
 	Server  string                 // URL of the API, for a host that has nothing yet
@@ -257,6 +261,9 @@ func (j *Joining) learnSettings(ctx context.Context, c *cluster.Cluster, client 
 		spec.Networking.Plugin, spec.LoadBalancer, c.Learned = settings.NetworkPlugin, settings.LoadBalancer, settings.APIServers
 	}
 	if spec.LoadBalancer.Type == "" && len(c.APIServers()) > 1 {
+		if !j.administers {
+			return ErrNoEndpoint
+		}
 		spec.LoadBalancer = wanted
 		if wanted.Type == "" || wanted.Type == config.LoadBalancerExternal {
 			spec.LoadBalancer = config.LoadBalancer{Type: config.LoadBalancerNodeLocal, Port: config.DefaultLoadBalancerPort}

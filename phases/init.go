@@ -31,6 +31,7 @@ func Init(c *cluster.Cluster, n *cluster.Node, opts InitOptions) []workflow.Step
 		workflow.Parallel(
 			Prepare(c, nodes),
 			workflow.Sequence(
+				workflow.Pipeline(ExternalEtcd(c, nodes)),
 				Certs(c, n),
 				Kubeconfigs(c, n),
 				StaticPods(c, n),

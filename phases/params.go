@@ -27,7 +27,7 @@ func KubeletConfig(c *cluster.Cluster) func() ([]byte, error) {
 
 // nodeOf is what manifests needs of a host.
 func nodeOf(n *cluster.Node) manifests.Node {
-	node := manifests.Node{Name: n.Spec.Name, AdvertiseAddress: n.AdvertiseAddress()}
+	node := manifests.Node{Name: n.Spec.Name, AdvertiseAddress: n.AdvertiseAddress(), Interface: n.Facts.Interfaces[n.AdvertiseAddress()]}
 	if strings.HasPrefix(n.Facts.ResolvConf, "/run/systemd/resolve/") {
 		node.ResolvConf = manifests.ResolvedConf
 	}
