@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -284,6 +285,42 @@ func TestRoles(t *testing.T) {
 		if diff := cmp.Diff(tt.want, names(tt.got)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
+	}
+}
+
+// The load balancers' list: whom the document and the cluster name, reached or not, but not who is leaving.
+func TestAPIServers(t *testing.T) {
+	cp := []config.Role{config.RoleControlPlane}
+	at := netip.MustParseAddrPort
+	hosts := []config.Host{
+		{Name: "cp-3", Address: "203.0.113.3", AdvertiseAddress: "10.0.0.3", Roles: cp},
+		{Name: "cp-1", Address: "10.0.0.1", Roles: cp}, // not reached, and so nothing but its address is known
+		{Name: "w-1", Address: "10.0.0.9"},
+		{Name: "cp-2", Address: "cp-2.example", Roles: cp}, // not even that
+	}
+	for _, tt := range []struct {
+		name    string
+		learned []netip.AddrPort
+		leaving []config.Host
+		want    []netip.AddrPort
+	}{
+		{"the document's", nil, nil, []netip.AddrPort{at("10.0.0.1:6443"), at("10.0.0.3:6443")}},
+		{"and others that the cluster knows", []netip.AddrPort{at("10.0.0.3:6443"), at("10.0.0.20:6443")}, nil,
+			[]netip.AddrPort{at("10.0.0.1:6443"), at("10.0.0.3:6443"), at("10.0.0.20:6443")}},
+		{"one of which is leaving", []netip.AddrPort{at("10.0.0.3:6443"), at("10.0.0.20:6443")}, hosts[:1],
+			[]netip.AddrPort{at("10.0.0.1:6443"), at("10.0.0.20:6443")}},
+		{"a host without an address is leaving", nil, hosts[3:], []netip.AddrPort{at("10.0.0.1:6443"), at("10.0.0.3:6443")}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := &config.Cluster{Spec: config.Spec{Hosts: slices.Clone(hosts)}}
+			config.SetDefaults(cfg)
+			c := &Cluster{Config: cfg, Learned: tt.learned, Leaving: tt.leaving}
+			for range 2 { // what the cluster has told stays as it is
+				if diff := cmp.Diff(tt.want, c.APIServers(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			}
+		})
 	}
 }
 

@@ -104,3 +104,94 @@ func TestKubeWithoutACluster(t *testing.T) {
 		}
 	}
 }
+
+// withAPI is a control plane whose own API server is a test's.
+func withAPI(t *testing.T, name string) (*Node, *kubetest.Server) {
+	server := kubetest.NewServer(t)
+	n, _ := controlPlane(t, name, conf(config.AdminConf, server.Kubeconfig()))
+	return n, server
+}
+
+func refuse(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("connection refused")
+}
+
+// Whatever the state of the others, the API is asked where it is ready, and that control plane is kept to.
+func TestKubePicksALivingControlPlane(t *testing.T) {
+	starting := func(_ *Node, s *kubetest.Server) { s.SetHealth("/readyz", "etcd is not ready") }
+	down := func(n *Node, _ *kubetest.Server) { n.Host.(*hosttest.Fake).OnDial(refuse) }
+	lost := func(n *Node, _ *kubetest.Server) { n.Host.(*hosttest.Fake).Lose(errors.New("gone")) }
+	blank := func(n *Node, _ *kubetest.Server) { n.Host.(*hosttest.Fake).Delete(config.AdminConf) }
+	ready := func(*Node, *kubetest.Server) {}
+	type state = func(*Node, *kubetest.Server)
+	for _, tt := range []struct {
+		name   string
+		states [3]state
+		want   int  // the one that is asked
+		keeps  bool // to it, for good
+	}{
+		{"all are ready", [3]state{ready, ready, ready}, 0, true},
+		{"the first one is starting", [3]state{starting, ready, ready}, 1, true},
+		{"nothing listens on the first one", [3]state{down, ready, ready}, 1, true},
+		{"the first one is lost", [3]state{lost, starting, ready}, 2, true},
+		{"the first ones have not joined", [3]state{blank, blank, ready}, 2, false},
+		{"none is ready", [3]state{down, starting, starting}, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &Cluster{}
+			var servers []*kubetest.Server
+			for i, arrange := range tt.states {
+				n, s := withAPI(t, fmt.Sprintf("cp-%d", i+1))
+				arrange(n, s)
+				c.Nodes, servers = append(c.Nodes, n), append(servers, s)
+			}
+			pick := func() int {
+				client, err := c.Kube(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(client.Close)
+				for i, s := range servers {
+					if strings.HasSuffix(client.Server(), s.Address()) {
+						return i
+					}
+				}
+				return -1
+			}
+			if got := pick(); got != tt.want {
+				t.Fatalf("the API of %d is asked, want that of %d", got, tt.want)
+			}
+			// Now all others are ready, and it is not.
+			for i, s := range servers {
+				n := c.Nodes[i].Host.(*hosttest.Fake)
+				n.Lose(nil)
+				n.Put(conf(config.AdminConf, s.Kubeconfig()))
+				n.OnDial(new(net.Dialer).DialContext)
+				s.SetHealth("/readyz", "")
+			}
+			servers[tt.want].SetHealth("/readyz", "etcd is not ready")
+			if got := pick(); (got == tt.want) != tt.keeps {
+				t.Errorf("then that of %d is asked; it should be kept to: %t", got, tt.keeps)
+			}
+		})
+	}
+}
+
+func TestKubeIsInterruptedWhileItAsks(t *testing.T) {
+	c := &Cluster{}
+	stop := errors.New("the operator said stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	for _, name := range []string{"cp-1", "cp-2"} {
+		n, _ := withAPI(t, name)
+		n.Host.(*hosttest.Fake).OnDial(func(ctx context.Context, _, _ string) (net.Conn, error) { // a host that was powered off
+			cancel(stop)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		c.Nodes = append(c.Nodes, n)
+	}
+	if client, err := c.Kube(ctx); client != nil || !errors.Is(err, stop) {
+		t.Errorf("got %v, %v", client, err)
+	}
+}
