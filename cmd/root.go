@@ -75,6 +75,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a host was refus
 		newResetCommand(streams),
 		newTokenCommand(streams),
 		newKubeconfigCommand(streams),
+		newEtcdCommand(streams),
 	} {
 		c.GroupID = "cluster"
 		root.AddCommand(c)

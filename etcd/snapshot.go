@@ -43,9 +43,9 @@ const (
 )
 
 // Snapshot writes a snapshot of the first endpoint that can make one to w as it arrives, and checks the hash that etcd
-// appends. progress, when not nil, is told the bytes that were written so far. After an error, what was written is of no
-// use.
-func (c *Client) Snapshot(ctx context.Context, w io.Writer, progress func(int64)) (SnapshotInfo, error) {
+// appends. progress, when not nil, is told the bytes that were written so far, and about how many there will be. After an
+// error, what was written is of no use.
+func (c *Client) Snapshot(ctx context.Context, w io.Writer, progress func(done, total int64)) (SnapshotInfo, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var errs []error
@@ -68,7 +68,7 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer, progress func(int64)
 	return SnapshotInfo{}, fmt.Errorf("snapshot of etcd: %w", errors.Join(errs...))
 }
 
-func (c *Client) snapshot(ctx context.Context, endpoint string, w io.Writer, progress func(int64)) (SnapshotInfo, error) {
+func (c *Client) snapshot(ctx context.Context, endpoint string, w io.Writer, progress func(done, total int64)) (SnapshotInfo, error) {
 	// A connection of its own: one that a short request gives up would cut the stream.
 	e, err := c.dial(endpoint)
 	if err != nil {
@@ -96,7 +96,7 @@ func (c *Client) snapshot(ctx context.Context, endpoint string, w io.Writer, pro
 		}
 		info.Bytes += int64(len(piece.GetBlob()))
 		if progress != nil {
-			progress(info.Bytes)
+			progress(info.Bytes, info.Bytes+int64(piece.GetRemainingBytes()))
 		}
 	}
 	info.SHA256 = hex.EncodeToString(whole.Sum(nil))

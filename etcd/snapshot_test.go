@@ -42,7 +42,7 @@ func TestSnapshot(t *testing.T) {
 	c := connect(t, Options{Endpoints: []string{m.ClientURL()}})
 	var got bytes.Buffer
 	var told []int64
-	info, err := c.Snapshot(t.Context(), &got, func(n int64) { told = append(told, n) })
+	info, err := c.Snapshot(t.Context(), &got, func(n, _ int64) { told = append(told, n) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestSnapshotFails(t *testing.T) {
 	t.Run("when ctx ends", func(t *testing.T) {
 		c := connect(t, Options{Endpoints: []string{m.ClientURL()}})
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := c.Snapshot(ctx, io.Discard, func(int64) { cancel() }); err == nil {
+		if _, err := c.Snapshot(ctx, io.Discard, func(int64, int64) { cancel() }); err == nil {
 			t.Error("no error")
 		}
 	})
@@ -102,7 +102,7 @@ func TestSnapshotFails(t *testing.T) {
 			conns = append(conns, conn)
 			return conn, err
 		}})
-		cut := func(int64) { conns[len(conns)-1].Close() }
+		cut := func(int64, int64) { conns[len(conns)-1].Close() }
 		if info, err := c.Snapshot(t.Context(), io.Discard, cut); err == nil {
 			t.Errorf("a cut snapshot is taken for %+v", info)
 		}
