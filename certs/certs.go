@@ -5,12 +5,12 @@
 // files come out; reading and writing is the caller's. What must exist is data, the tables in tables.go. Names, subjects,
 // usages and places are kubeadm's, so that either tool can carry on with what the other made.
 //
-// A valid file is never replaced. A certificate that does not serve is issued anew. An authority never is: replacing it
-// would cut off every component and user that trusts it, and so one that does not serve is an error.
+// A valid file is never replaced. A certificate that does not serve is issued anew; a kubeconfig that only points to the
+// wrong server keeps its credentials. An authority is never issued anew: that would cut off every component and user that
+// trusts it, and so one that does not serve is an error.
 package certs
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -64,6 +64,7 @@ func Check(have Files, s Settings, now time.Time) ([]Finding, error) {
 	return findings(tasks), err
 }
 
+// findings are what the tasks would make.
 func findings(tasks []*task) []Finding {
 	var list []Finding
 	for _, t := range tasks {
@@ -83,7 +84,7 @@ func Issue(have Files, s Settings, now time.Time) ([]File, error) {
 	return issueAll(tasks, s.KeyAlgorithm)
 }
 
-// issueAll makes what the tasks say, with new keys where they have none.
+// issueAll makes what the tasks say, with new keys where they need one, in the order in which it can be written.
 func issueAll(tasks []*task, algorithm string) ([]File, error) {
 	if err := generateKeys(tasks, algorithm); err != nil {
 		return nil, err
@@ -119,10 +120,10 @@ func Stages(files []File) [][]File {
 
 // survey looks at every row of the tables and returns what is to be made.
 func survey(have Files, s Settings, now time.Time) ([]*task, error) {
-	if err := s.validate(); err != nil {
+	v, err := newSurveyor(have, s, now)
+	if err != nil {
 		return nil, err
 	}
-	v := &surveyor{have: have, settings: s, now: now, authorities: make(map[string]*authority)}
 	for _, c := range s.rows() {
 		if c.isCA() {
 			v.authority(c)
@@ -131,7 +132,7 @@ func survey(have Files, s Settings, now time.Time) ([]*task, error) {
 		}
 	}
 	if s.ExternalEtcd {
-		v.external()
+		v.externalEtcd()
 	}
 	v.serviceAccount()
 	for _, k := range kubeconfigs {
@@ -139,8 +140,5 @@ func survey(have Files, s Settings, now time.Time) ([]*task, error) {
 			v.kubeconfig(k)
 		}
 	}
-	if len(v.errs) > 0 {
-		return nil, errors.Join(v.errs...)
-	}
-	return v.tasks, nil
+	return v.result()
 }

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/keyutil"
 
 	"github.com/myadm/myadm/certs"
@@ -182,11 +181,7 @@ func TestLaterControlPlane(t *testing.T) {
 	if _, ok := have["/etc/kubernetes/super-admin.conf"]; ok {
 		t.Error("super-admin.conf was made on a later control plane")
 	}
-	conf, err := clientcmd.Load(have[kubeletConf])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cn := parse(t, conf.AuthInfos[conf.Contexts[conf.CurrentContext].AuthInfo].ClientCertificateData).Subject.CommonName; cn != "system:node:h2" {
+	if cn := clientOf(t, have, kubeletConf).Subject.CommonName; cn != "system:node:h2" {
 		t.Errorf("the kubelet is %q", cn)
 	}
 	if !bytes.Equal(have[pki+"ca.crt"], first[pki+"ca.crt"]) {

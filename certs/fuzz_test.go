@@ -1,6 +1,7 @@
 package certs_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/myadm/myadm/certs"
@@ -38,5 +39,48 @@ func FuzzFiles(f *testing.F) {
 		_, _ = certs.Expirations(have, now)
 		_, _ = certs.PublicKeyPins(data)
 		_, _, _ = certs.FollowRotation(data)
+		if out, changed, err := certs.PointAt(data, "https://a:1"); err == nil {
+			if _, again, err := certs.PointAt(out, "https://a:1"); err != nil || again {
+				t.Fatalf("PointAt twice, the first with a change %t: %t, %v", changed, again, err)
+			}
+		}
+	})
+}
+
+// Nothing but what was encrypted with the key comes out of Decrypt, whatever stands in the Secret.
+func FuzzDecrypt(f *testing.F) {
+	key := certificateKey(f, knownKey)
+	shared := certs.Files{} // the same in every process that fuzzes
+	for _, path := range certs.SharedPaths(false) {
+		shared[path] = []byte(path)
+	}
+	good := encrypt(f, shared, key, false)
+	for _, value := range [][]byte{nil, []byte("short"), good["sa.key"], good["ca.crt"], good["ca.crt"][:28]} {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		files, err := certs.Decrypt(map[string][]byte{"sa.pub": value}, key, false)
+		plain, opened := files[pki+"sa.pub"]
+		switch _, known := shared[string(plain)]; {
+		case err != nil && files != nil, err == nil && opened != (len(value) > 0):
+			t.Fatalf("%d files, %v", len(files), err)
+		case opened && !known:
+			t.Fatalf("opened %q", plain)
+		}
+	})
+}
+
+func FuzzParseCertificateKey(f *testing.F) {
+	for _, s := range []string{"", knownKey, strings.ToUpper(knownKey), knownKey[1:], knownKey + "0", "zz" + knownKey[2:]} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		key, err := certs.ParseCertificateKey(s)
+		if err == nil && key.Reveal() != strings.ToLower(s) {
+			t.Fatalf("%q is read as %q", s, key.Reveal())
+		}
+		if err != nil && key != (certs.CertificateKey{}) {
+			t.Fatalf("%q gives a key and %v", s, err)
+		}
 	})
 }

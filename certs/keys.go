@@ -40,7 +40,7 @@ func generateKeys(tasks []*task, algorithm string) error {
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, t := range tasks {
-		if t.key != nil {
+		if t.key != nil || t.keyless {
 			continue
 		}
 		group.Go(func() (err error) {

@@ -41,6 +41,25 @@ func FollowRotation(conf []byte) ([]byte, bool, error) {
 	return out, err == nil, err
 }
 
+// PointAt returns a kubeconfig whose current context has another server, a URL, and is as it was otherwise. It reports
+// false, and returns conf, when that is its server already. A kubeconfig without a current context is an error.
+func PointAt(conf []byte, server string) (out []byte, changed bool, err error) {
+	current, err := parseKubeconfig(conf)
+	if err != nil {
+		return nil, false, err
+	}
+	cluster, _ := inUse(current)
+	switch {
+	case cluster == nil:
+		return nil, false, errors.New("current context is incomplete")
+	case cluster.Server == server:
+		return conf, false, nil
+	}
+	cluster.Server = server
+	out, err = clientcmd.Write(*current)
+	return out, err == nil, err
+}
+
 // render returns a kubeconfig with one cluster and one user, under kubeadm's names.
 func render(server, cluster, user string, caPEM []byte, auth *api.AuthInfo) ([]byte, error) {
 	name := user + "@" + cluster
@@ -105,33 +124,31 @@ func (v *surveyor) kubeconfig(k kubeconfig) {
 		v.fail(k.path, replaceOrRemove, "client certificate: %w", err)
 		return
 	}
-	if reason == "" {
+	switch {
+	case reason == "":
 		v.server(k, conf)
-		return
+	case v.canSign(ca, k.path, reason):
+		v.add(k.name, reason, nil, func(key crypto.Signer) ([]File, error) {
+			return v.makeKubeconfig(k, ca, key)
+		}, k.path)
 	}
-	if !v.canSign(ca, k.path, reason) {
-		return
-	}
-	v.add(k.name, reason, nil, func(key crypto.Signer) ([]File, error) {
-		return v.makeKubeconfig(k, ca, key)
-	}, k.path)
 }
 
-// server looks at where a kubeconfig that serves points to. Its credentials are good anywhere, and stay.
+// server looks at where a kubeconfig points that is sound otherwise. Its credentials are good anywhere, and stay.
 func (v *surveyor) server(k kubeconfig, conf *api.Config) {
-	cluster, user := inUse(conf)
+	cluster, _ := inUse(conf)
 	want := k.server(v.settings)
 	if cluster.Server == want {
 		return
 	}
-	_, key, err := v.have.credentials(user)
-	if err != nil {
-		return // kubeconfigFlaw has told
-	}
-	v.add(k.name, fmt.Sprintf("points at %s, not at %s", cluster.Server, want), key, func(crypto.Signer) ([]File, error) {
-		out, _, err := PointAt(v.have[k.path], want)
-		return []File{{k.path, modeSecret, out}}, err
-	}, k.path)
+	v.tasks = append(v.tasks, &task{
+		Finding: Finding{k.name, []string{k.path}, fmt.Sprintf("points at %s, not at %s", cluster.Server, want)},
+		keyless: true,
+		issue: func(crypto.Signer) ([]File, error) {
+			out, _, err := PointAt(v.have[k.path], want)
+			return []File{{k.path, modeSecret, out}}, err
+		},
+	})
 }
 
 // current looks at the file where the client keeps the certificate that it renews. It may be missing or expired, then the
@@ -156,7 +173,7 @@ func (v *surveyor) current(k kubeconfig, ca *authority) bool {
 	return reason == ""
 }
 
-// kubeconfigFlaw says why a kubeconfig does not serve; conf is nil when there is none.
+// kubeconfigFlaw says why a kubeconfig does not serve, wherever it points; conf is nil when there is none.
 func (v *surveyor) kubeconfigFlaw(k kubeconfig, conf *api.Config, ca *authority) (string, error) {
 	if conf == nil {
 		return "missing", nil

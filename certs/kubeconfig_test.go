@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,17 @@ func edit(t *testing.T, have certs.Files, path string, change func(*api.Config, 
 		t.Fatal(err)
 	}
 	have[path] = data
+}
+
+// clientOf is the certificate that a kubeconfig embeds.
+func clientOf(t *testing.T, have certs.Files, path string) *x509.Certificate {
+	t.Helper()
+	conf := load(t, have[path])
+	user := conf.AuthInfos[conf.Contexts[conf.CurrentContext].AuthInfo]
+	if _, err := tls.X509KeyPair(user.ClientCertificateData, user.ClientKeyData); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return parse(t, user.ClientCertificateData)
 }
 
 func TestKubeconfigs(t *testing.T) {
@@ -254,6 +266,60 @@ func TestForeignKubeletCertificate(t *testing.T) {
 		_, err := certs.Check(have, settings(), now)
 		wantLines(t, err, []string{kubeletPEM + ": no certificate in PEM form; hint: ", kubeletPEM + ": no private key in PEM form; hint: "})
 	})
+}
+
+// A control plane whose address or endpoint changes goes on with the credentials of its kubeconfigs, and needs no CA's key
+// for that.
+func TestServerChangesAlone(t *testing.T) {
+	s := settings()
+	have := rotating(t)
+	edit(t, have, adminConf, func(f *api.Config, _ *api.Cluster, _ *api.AuthInfo) {
+		f.Clusters["mine"] = &api.Cluster{Server: "https://192.0.2.1:6443"}
+	})
+	s.Endpoint, s.LocalEndpoint, s.SANs = "10.89.0.11:8443", "h1:6443", []string{"h1"}
+	for _, ca := range []string{"ca", "front-proxy-ca", "etcd/ca"} {
+		delete(have, pki+ca+".key")
+	}
+	files := issue(t, have, s)
+	if len(files) != 5 {
+		t.Errorf("made %v", paths(files))
+	}
+	after := write(have, files...)
+	if rest := check(t, after, s); len(rest) > 0 {
+		t.Errorf("Check after Issue: %+v", rest)
+	}
+	for _, f := range files {
+		before, now := load(t, have[f.Path]), load(t, f.Data)
+		inUse := now.Contexts[now.CurrentContext]
+		want := "https://h1:6443"
+		if strings.HasSuffix(f.Path, "admin.conf") {
+			want = "https://10.89.0.11:8443"
+		}
+		if got := now.Clusters[inUse.Cluster].Server; got != want {
+			t.Errorf("%s points at %s, want %s", f.Path, got, want)
+		}
+		now.Clusters[inUse.Cluster].Server = before.Clusters[inUse.Cluster].Server
+		if !reflect.DeepEqual(before, now) {
+			t.Errorf("%s: more than the server was changed", f.Path)
+		}
+	}
+}
+
+func TestPointAt(t *testing.T) {
+	conf := issued(t, settings())[adminConf]
+	moved, changed, err := certs.PointAt(conf, "https://api.example.org:6443")
+	if err != nil || !changed || load(t, moved).Clusters["kubernetes"].Server != "https://api.example.org:6443" {
+		t.Errorf("changed %t, %v", changed, err)
+	}
+	again, changed, err := certs.PointAt(moved, "https://api.example.org:6443")
+	if err != nil || changed || !bytes.Equal(again, moved) {
+		t.Errorf("twice: changed %t, %v", changed, err)
+	}
+	for text, want := range map[string]string{"[": "not a kubeconfig", "{}": "current context is incomplete"} {
+		if _, _, err := certs.PointAt([]byte(text), "https://a:1"); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }
 
 func TestBootstrapKubeconfig(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Settings is what certificates say of a cluster and of one of its control planes.
+// Settings is what certificates say of a cluster and of one of its nodes, in general a control plane.
 type Settings struct {
-	NodeName         string       // the control plane's
+	NodeName         string       // the node's
 	AdvertiseAddress netip.Addr   // where other nodes reach it
 	ServiceIPs       []netip.Addr // the API's service address: the first of the service subnet, of each family
 	DNSDomain        string       // cluster.local
@@ -29,8 +29,8 @@ type Settings struct {
 	// made (others are given them: a second CA would be a second cluster), and super-admin.conf.
 	First bool
 
-	// ExternalEtcd says that etcd is somebody else's: its authority and a client certificate are given, and nothing of it
-	// is made.
+	// ExternalEtcd is an etcd that somebody else runs. Its authority, and a certificate with its key for the API servers,
+	// are given: nothing of etcd is made, and what does not serve is an error.
 	ExternalEtcd bool
 }
 

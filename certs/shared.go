@@ -1,31 +1,20 @@
 package certs
 
 import (
+	"crypto/x509"
 	"slices"
-	"strings"
 
 	"github.com/myadm/myadm/config"
 )
 
-// etcdCA is the authority of etcd's members and of their clients.
-const etcdCA = "etcd-ca"
-
-// What an external etcd's administrator gives: its authority, and a client's certificate. They stand where those of a
-// stacked etcd would.
-const (
-	externalCA   = config.PKIDir + "/etcd/ca.crt"
-	externalCert = config.PKIDir + "/apiserver-etcd-client.crt"
-	externalKey  = config.PKIDir + "/apiserver-etcd-client.key"
-)
-
 // SharedPaths returns the files that are the same on all control planes: the authorities with their keys, the key pair of
-// service account tokens, and what an external etcd's administrator has given.
+// service account tokens and, in the place of etcd's authority, what is given for an external etcd.
 func SharedPaths(externalEtcd bool) []string {
 	var paths []string
 	for _, c := range certificates {
 		switch {
 		case externalEtcd && c.name == etcdCA:
-			paths = append(paths, externalCA, externalCert, externalKey)
+			paths = append(paths, config.EtcdCACert, config.EtcdClientCert, config.EtcdClientKey)
 		case c.isCA():
 			paths = append(paths, c.certPath(), c.keyPath())
 		}
@@ -33,7 +22,7 @@ func SharedPaths(externalEtcd bool) []string {
 	return append(paths, saKey, saPub)
 }
 
-// rows are the certificates that myadm makes for a cluster: with an external etcd, none of etcd's.
+// rows are the certificates that are made for a cluster: with an external etcd, none of etcd's.
 func (s Settings) rows() []certificate {
 	if !s.ExternalEtcd {
 		return certificates
@@ -41,39 +30,31 @@ func (s Settings) rows() []certificate {
 	return slices.DeleteFunc(slices.Clone(certificates), func(c certificate) bool { return c.name == etcdCA || c.ca == etcdCA })
 }
 
-// external looks at what was given for an external etcd. None of it can be mended here.
-func (v *surveyor) external() {
-	const give = "give it as spec.etcd.external in the document"
-	for _, path := range []string{externalCA, externalCert, externalKey} {
+// externalEtcd looks at what is given for an external etcd. None of it can be mended here. Who signed the client's
+// certificate is not looked at: etcd may trust another authority than the one that signs for its servers.
+func (v *surveyor) externalEtcd() {
+	const give = "put there the file that spec.etcd.external names"
+	missing := false
+	for _, path := range []string{config.EtcdCACert, config.EtcdClientCert, config.EtcdClientKey} {
 		if _, exists := v.have[path]; !exists {
 			v.fail(path, give, "missing")
-			return
+			missing = true
 		}
 	}
-	_, okCA := parsed(v, externalCA, ParseCertificates)
-	chain, okCert := parsed(v, externalCert, ParseCertificates)
-	key, okKey := parsed(v, externalKey, parseKey)
-	switch {
-	case !okCA || !okCert || !okKey:
-	case !belongs(chain[0].PublicKey, key):
-		v.fail(externalCert, give, "certificate and key %s do not belong together", externalKey)
-	case v.now.After(chain[0].NotAfter):
-		v.fail(externalCert, give, "expired on %s", date(chain[0].NotAfter))
+	ca, okCA := parsed(v, config.EtcdCACert, ParseCertificates)
+	chain, okCert := parsed(v, config.EtcdClientCert, ParseCertificates)
+	key, okKey := parsed(v, config.EtcdClientKey, parseKey)
+	if missing || !okCA || !okCert || !okKey {
+		return
 	}
-}
-
-// secretName is a shared file in terms of kubeadm's Secret kubeadm-certs: its path below the PKI folder with - for /,
-// and names of their own for an external etcd's.
-func secretName(path string, externalEtcd bool) string {
-	if externalEtcd {
-		switch path {
-		case externalCA:
-			return "external-etcd-ca.crt"
-		case externalCert:
-			return "external-etcd.crt"
-		case externalKey:
-			return "external-etcd.key"
-		}
+	// Of several authorities, as there are while one is rotated, some may have ended.
+	if !slices.ContainsFunc(ca, func(c *x509.Certificate) bool { return v.untimely(c) == "" }) {
+		v.fail(config.EtcdCACert, give, "%s", v.untimely(ca[0]))
 	}
-	return strings.ReplaceAll(strings.TrimPrefix(path, config.PKIDir+"/"), "/", "-")
+	switch leaf := chain[0]; {
+	case !belongs(leaf.PublicKey, key):
+		v.fail(config.EtcdClientCert, give, "certificate and key %s do not belong together", config.EtcdClientKey)
+	case v.untimely(leaf) != "":
+		v.fail(config.EtcdClientCert, give, "%s", v.untimely(leaf))
+	}
 }

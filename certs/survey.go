@@ -3,6 +3,7 @@ package certs
 import (
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,7 +14,8 @@ const replaceOrRemove = "put the right file there, or remove it"
 // task is a finding with the way to mend it.
 type task struct {
 	Finding
-	key crypto.Signer // an existing key to use; nil: a new one is made before issue is called
+	key     crypto.Signer // an existing key to use; nil: a new one is made before issue is called
+	keyless bool          // issue needs no key
 
 	// issue returns the files of the row. Those that are not among Finding.Paths stand already.
 	issue func(key crypto.Signer) ([]File, error)
@@ -37,9 +39,24 @@ type surveyor struct {
 	errs        []error
 }
 
+func newSurveyor(have Files, s Settings, now time.Time) (*surveyor, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	return &surveyor{have: have, settings: s, now: now, authorities: make(map[string]*authority)}, nil
+}
+
+// result is what is to be made, or all that keeps it from being made.
+func (v *surveyor) result() ([]*task, error) {
+	if len(v.errs) > 0 {
+		return nil, errors.Join(v.errs...)
+	}
+	return v.tasks, nil
+}
+
 // add notes what is to be made at the paths.
 func (v *surveyor) add(name, reason string, key crypto.Signer, issue func(crypto.Signer) ([]File, error), paths ...string) {
-	v.tasks = append(v.tasks, &task{Finding{name, paths, reason}, key, issue})
+	v.tasks = append(v.tasks, &task{Finding: Finding{name, paths, reason}, key: key, issue: issue})
 }
 
 // fail notes an error at a path, with what to do about it.
@@ -163,10 +180,8 @@ func (v *surveyor) flaw(chain []*x509.Certificate, key crypto.Signer, id identit
 	switch {
 	case !belongs(leaf.PublicKey, key):
 		return "key does not match"
-	case v.now.After(leaf.NotAfter):
-		return "expired on " + date(leaf.NotAfter)
-	case v.now.Before(leaf.NotBefore):
-		return "not valid before " + date(leaf.NotBefore)
+	case v.untimely(leaf) != "":
+		return v.untimely(leaf)
 	case !signed(chain, ca.chain, v.now):
 		return "not signed by " + ca.name
 	case leaf.Subject.CommonName != id.commonName(v.settings):
@@ -183,6 +198,17 @@ func (v *surveyor) flaw(chain []*x509.Certificate, key crypto.Signer, id identit
 		if leaf.VerifyHostname(san) != nil {
 			return "lacks SAN " + san
 		}
+	}
+	return ""
+}
+
+// untimely says why a certificate does not serve at this time. It is empty when it does.
+func (v *surveyor) untimely(c *x509.Certificate) string {
+	switch {
+	case v.now.After(c.NotAfter):
+		return "expired on " + date(c.NotAfter)
+	case v.now.Before(c.NotBefore):
+		return "not valid before " + date(c.NotBefore)
 	}
 	return ""
 }

@@ -93,8 +93,12 @@ var (
 
 var usageNames = map[x509.ExtKeyUsage]string{x509.ExtKeyUsageServerAuth: "server", x509.ExtKeyUsageClientAuth: "client"}
 
-// The authority of the API and its clients.
-const rootCA = "ca"
+// The authorities that are asked for by name: that of the API and its clients, and that of etcd, which an external etcd
+// has of its own.
+const (
+	rootCA = "ca"
+	etcdCA = "etcd-ca"
+)
 
 // The key pair of service account tokens: the controller manager signs with one half, API servers verify with the other.
 const (
@@ -118,14 +122,17 @@ var certificates = []certificate{
 	{"apiserver-etcd-client", "apiserver-etcd-client", etcdCA, identity{cn: "kube-apiserver-etcd-client", usages: clientAuth}},
 }
 
+// kubeletConf is the kubelet's, the one that workers have too. There it points at the endpoint.
+var kubeletConf = kubeconfig{name: "kubelet.conf", path: config.KubeletConf, local: true, current: config.KubeletClientCert,
+	identity: identity{cn: "system:node:", node: true, org: "system:nodes", usages: clientAuth}}
+
 // kubeconfigs are the API's clients on a control plane. The root CA signs for all of them.
 var kubeconfigs = []kubeconfig{
 	{name: "admin.conf", path: config.AdminConf,
 		identity: identity{cn: "kubernetes-admin", org: "kubeadm:cluster-admins", usages: clientAuth}},
 	{name: "super-admin.conf", path: config.SuperAdminConf, first: true,
 		identity: identity{cn: "kubernetes-super-admin", org: "system:masters", usages: clientAuth}},
-	{name: "kubelet.conf", path: config.KubeletConf, local: true, current: config.KubeletClientCert,
-		identity: identity{cn: "system:node:", node: true, org: "system:nodes", usages: clientAuth}},
+	kubeletConf,
 	{name: "controller-manager.conf", path: config.ControllerManagerConf, local: true,
 		identity: identity{cn: "system:kube-controller-manager", usages: clientAuth}},
 	{name: "scheduler.conf", path: config.SchedulerConf, local: true,
