@@ -120,10 +120,10 @@ func (v *validator) externalEtcd(e Etcd) {
 	}
 }
 
-// isEtcdURL reports https://host:port and nothing more. The API server's flag has commas between several.
+// isEtcdURL reports https://host:port and nothing more, a comma least of all: the API server's flag has them between several.
 func isEtcdURL(text string) bool {
 	u, err := url.Parse(text)
-	if err != nil || strings.Contains(text, ",") {
+	if err != nil {
 		return false
 	}
 	port, err := strconv.ParseUint(u.Port(), 10, 16)

@@ -133,6 +133,7 @@ resolvers cluster
 	hold other 24h
 
 frontend api
+	maxconn 9000
 	bind %[2]s:%[3]d
 	default_backend api
 

@@ -94,7 +94,7 @@ func TestReadMyadmConfig(t *testing.T) {
 			"loadBalancer: virtualIP: \"10.0.0.1\\n}\" is not an IP address"},
 		{"a name", map[string]string{"apiServers": "cp-1:6443"}, manifests.MyadmSettings{}, `apiServers: "cp-1:6443": ParseAddr("cp-1"): unable to parse IP`},
 		{"a hole", map[string]string{"apiServers": "10.0.0.1:6443,"}, manifests.MyadmSettings{}, `apiServers: "": not an ip:port`},
-		{"a zone", map[string]string{"apiServers": "[fe80::1%a\n]:6443"}, manifests.MyadmSettings{}, `apiServers: "[fe80::1%a\n]:6443": nodes cannot reach the address`},
+		{"a zone", map[string]string{"apiServers": "[fd00::1%a\n]:6443"}, manifests.MyadmSettings{}, `apiServers: "[fd00::1%a\n]:6443": nodes cannot reach the address`},
 		{"this node", map[string]string{"apiServers": "127.0.0.1:6443"}, manifests.MyadmSettings{}, `apiServers: "127.0.0.1:6443": nodes cannot reach the address`},
 		{"no port", map[string]string{"apiServers": "10.0.0.1:0"}, manifests.MyadmSettings{}, `apiServers: "10.0.0.1:0": 0 is not a port`},
 	}
@@ -118,7 +118,7 @@ func TestReadMyadmConfig(t *testing.T) {
 func FuzzReadMyadmConfig(f *testing.F) {
 	f.Add("flannel", "port: 6444\nrouterID: 51\ntype: node-local\n", "10.0.0.1:6443,10.0.0.2:6443")
 	f.Add("none", "{type: keepalived, virtualIP: 10.0.0.9, interface: eth0, port: 443, routerID: 7}", "[fd00::1]:6443")
-	f.Add("", "{type: keepalived, virtualIP: \"fe80::1%a\\nb\", port: 1, routerID: 1}", "[fe80::1%a\nserver x]:6443")
+	f.Add("", "{type: keepalived, virtualIP: \"fd00::1%a\\nb\", port: 1, routerID: 1}", "[fd00::1%a\nserver x]:6443")
 	f.Add("", "&a [*a]", ",")
 	f.Fuzz(func(t *testing.T, plugin, balancer, servers string) {
 		s, err := manifests.ReadMyadmConfig(map[string]string{"networkPlugin": plugin, "loadBalancer": balancer, "apiServers": servers})
