@@ -39,6 +39,7 @@ var answerFacts = Facts{
 	Hostname: "cp-1", MachineID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", Arch: "amd64", Kernel: "6.1.0-30-amd64",
 	OSID: "debian", OSName: "Debian GNU/Linux 12 (bookworm)", Systemd: true, CgroupV2: true, CPUs: 4, MemoryKiB: 8145432,
 	Addresses:   []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
+	Interfaces:  map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "eth0", netip.MustParseAddr("fd00::1"): "eth1"},
 	RouteSource: netip.MustParseAddr("10.0.0.1"), ResolvConf: "/run/systemd/resolve/stub-resolv.conf",
 }
 
