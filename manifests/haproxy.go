@@ -86,6 +86,7 @@ func HAProxyVersion(config []byte) string {
 
 // The limits: fd-hard-limit, because without a limit HAProxy makes a table of as many files as the system would let it
 // open, which can be a thousand million. mworker-max-reloads, because a worker whose connections never end would never end.
+// maxconn, because the health port could not answer if the API's connections took all that is left.
 //
 // The check takes 401 and 403 for alive: without anonymous-auth nobody may read /readyz, and the answer alone says that
 // the server is there. It does not verify the certificate, since nothing depends on it: clients verify for themselves.
