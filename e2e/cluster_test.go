@@ -64,6 +64,9 @@ func TestClusterOverSSH(t *testing.T) {
 	t.Run("kubeadm joins a worker", s.testKubeadmJoin)
 }
 
+// tokenForm matches any token; names of objects and files do not look like this.
+var tokenForm = regexp.MustCompile(`\b[a-z0-9]{6}\.[a-z0-9]{16}\b`)
+
 // wantNoSecret looks for what must stay among hosts: keys, and tokens outside of the join command that is init's result.
 func (s *site) wantNoSecret(t *testing.T, results ...result) {
 	t.Helper()
@@ -78,22 +81,21 @@ func (s *site) wantNoSecret(t *testing.T, results ...result) {
 	for _, token := range tokens.Items {
 		secrets = append(secrets, string(token.Data["token-secret"]))
 	}
-	// Any token, also the one that join has removed; names of objects and files do not look like this.
-	token := regexp.MustCompile(`\b[a-z0-9]{6}\.[a-z0-9]{16}\b`)
 	for _, r := range results {
 		for _, secret := range secrets {
 			if strings.Contains(r.stderr, secret) {
 				t.Errorf("stderr tells the secret %q: %s", secret, r)
 			}
 		}
-		if found := token.FindString(r.stderr); found != "" {
+		// Also one that join has removed.
+		if found := tokenForm.FindString(r.stderr); found != "" {
 			t.Errorf("stderr tells a token, %s: %s", found, r)
 		}
 		if strings.Contains(r.stdout, "PRIVATE KEY") || strings.Contains(r.stdout, password) {
 			t.Errorf("stdout tells a secret: %s", r)
 		}
 	}
-	if !token.MatchString(results[0].stdout) {
+	if !tokenForm.MatchString(results[0].stdout) {
 		t.Errorf("init prints no join command with a token: %s", results[0])
 	}
 }

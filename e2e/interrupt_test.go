@@ -51,7 +51,7 @@ func TestInterruptedInit(t *testing.T) {
 			if r := s.init(t, "-o", "json"); decode[initResult](t, r).Changes != 0 {
 				t.Errorf("there is still something to do: %s", r)
 			}
-			if left := s.halfWritten(t); left != "" {
+			if left := s.halfWritten(t, "h1"); left != "" {
 				t.Errorf("half-written files are left:\n%s", left)
 			}
 			if tokens := s.listTokens(t); len(tokens) != 1 {
@@ -80,13 +80,26 @@ func TestInterruptedInitIsReset(t *testing.T) {
 // interrupt runs init until the moment, sends the signal, and checks how init ends.
 func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, holds string) {
 	t.Helper()
+	var come func(ctx context.Context) error
+	if holds != "" {
+		come = func(ctx context.Context) error {
+			return s.Exec(ctx, "h1", lab.Streams{}, "bash", "-c", "until "+holds+"; do read -t 0.01 <> <(:) || true; done &>/dev/null")
+		}
+	}
+	s.interruptAt(t, signal, s.initArgs("-v"), words, come)
+}
+
+// interruptAt runs myadm until it writes a line with these words, or until come returns nil, sends the signal, and checks
+// how myadm ends.
+func (s *site) interruptAt(t *testing.T, signal syscall.Signal, args, words []string, come func(ctx context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
 	now := make(chan struct{})
 	moment := sync.OnceFunc(func() { close(now) })
-	if holds != "" {
+	if come != nil {
 		go func() {
-			if err := s.Exec(ctx, "h1", lab.Streams{}, "bash", "-c", "until "+holds+"; do read -t 0.01 <> <(:) || true; done &>/dev/null"); err == nil {
+			if come(ctx) == nil {
 				moment()
 			}
 		}()
@@ -100,7 +113,7 @@ func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, ho
 		if len(words) > 0 {
 			moment()
 		}
-	}, nil, s.initArgs("-v")...)
+	}, nil, args...)
 	type end struct {
 		result
 		err error
@@ -113,7 +126,7 @@ func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, ho
 	select {
 	case <-now:
 	case e := <-ended:
-		t.Fatalf("init ended before its moment came: %v: %s", e.err, e.result)
+		t.Fatalf("it ended before its moment came: %v: %s", e.err, e.result)
 	}
 	sent := time.Now()
 	must(t, run.cmd.Process.Signal(signal))
@@ -135,9 +148,9 @@ func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, ho
 }
 
 // halfWritten lists the files that a host's writers keep beside a file until it is whole.
-func (s *site) halfWritten(t *testing.T) string {
+func (s *site) halfWritten(t *testing.T, host string) string {
 	t.Helper()
-	return s.shell(t, "h1", "find / /var/lib/containerd /var/lib/etcd /var/lib/kubelet -xdev -name '.*.myadm-*'; find /run /tmp -name '*myadm*'")
+	return s.shell(t, host, "find / /var/lib/containerd /var/lib/etcd /var/lib/kubelet -xdev -name '.*.myadm-*'; find /run /tmp -name '*myadm*'")
 }
 
 func tail(text string, n int) string {

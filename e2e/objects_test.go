@@ -24,6 +24,12 @@ var beating = []string{"events", "leases"}
 // holds its heartbeat, so of nodes it is the rest.
 func (s *site) objects(t *testing.T) listing {
 	t.Helper()
+	return s.listObjects(t, beating, version)
+}
+
+// listObjects lists all objects, but those of some resources, by resource, namespace and name, with what tell tells of each.
+func (s *site) listObjects(t *testing.T, but []string, tell func(resource string, o unstructured.Unstructured) string) listing {
+	t.Helper()
 	config := s.restConfig(t)
 	client, err := dynamic.NewForConfig(config)
 	must(t, err)
@@ -32,12 +38,12 @@ func (s *site) objects(t *testing.T) listing {
 	lists, err := disco.ServerPreferredResources()
 	must(t, err)
 
-	versions := listing{}
+	all := listing{}
 	for _, list := range lists {
 		group, err := schema.ParseGroupVersion(list.GroupVersion)
 		must(t, err)
 		for _, r := range list.APIResources {
-			if !slices.Contains(r.Verbs, "list") || !slices.Contains(r.Verbs, "get") || slices.Contains(beating, r.Name) {
+			if !slices.Contains(r.Verbs, "list") || !slices.Contains(r.Verbs, "get") || slices.Contains(but, r.Name) {
 				continue
 			}
 			found, err := client.Resource(group.WithResource(r.Name)).List(t.Context(), metav1.ListOptions{})
@@ -45,14 +51,14 @@ func (s *site) objects(t *testing.T) listing {
 				t.Fatalf("list %s: %v", r.Name, err)
 			}
 			for _, o := range found.Items {
-				versions[fmt.Sprintf("%s %s/%s", r.Name, o.GetNamespace(), o.GetName())] = version(r.Name, o)
+				all[fmt.Sprintf("%s %s/%s", r.Name, o.GetNamespace(), o.GetName())] = tell(r.Name, o)
 			}
 		}
 	}
-	if len(versions) < 100 {
-		t.Fatalf("there are only %d objects; the listing is wrong", len(versions))
+	if len(all) < 100 {
+		t.Fatalf("there are only %d objects; the listing is wrong", len(all))
 	}
-	return versions
+	return all
 }
 
 func version(resource string, o unstructured.Unstructured) string {

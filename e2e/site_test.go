@@ -25,9 +25,10 @@ import (
 // site is a lab and the desk of the operator who makes a cluster of it.
 type site struct {
 	*lab.Lab
-	home       string // of the operator
-	document   string // the lab's Cluster document
-	kubeconfig string // where init puts the administrator's
+	home       string    // of the operator
+	document   string    // the lab's Cluster document
+	kubeconfig string    // where init and apply put the administrator's
+	servers    *failover // of the API clients; nil: the server in the kubeconfig
 }
 
 // newSite starts hosts for a test, and removes them at its end. Of a failed test it shows what the hosts logged.
@@ -64,7 +65,7 @@ func (s *site) dump(t *testing.T) {
 	t.Logf("nodes and pods (%v):\n%s", err, out)
 }
 
-// init runs init of the document, join joins its workers; each has to succeed.
+// init runs init of the document, join joins its other hosts; each has to succeed.
 func (s *site) init(t *testing.T, args ...string) result {
 	t.Helper()
 	return s.myadm(t, nil, s.initArgs(args...)...).want(t, 0)
@@ -76,7 +77,21 @@ func (s *site) initArgs(args ...string) []string {
 
 func (s *site) join(t *testing.T, args ...string) result {
 	t.Helper()
-	return s.myadm(t, nil, append([]string{"join", "-f", s.document, "--bundle", made.bundle}, args...)...).want(t, 0)
+	return s.myadm(t, nil, s.joinArgs(args...)...).want(t, 0)
+}
+
+func (s *site) joinArgs(args ...string) []string {
+	return append([]string{"join", "-f", s.document, "--bundle", made.bundle}, args...)
+}
+
+// apply makes the whole cluster of the document.
+func (s *site) apply(t *testing.T, args ...string) result {
+	t.Helper()
+	return s.myadm(t, nil, s.applyArgs(args...)...).want(t, 0)
+}
+
+func (s *site) applyArgs(args ...string) []string {
+	return append([]string{"apply", "-f", s.document, "--bundle", made.bundle, "--kubeconfig-out", s.kubeconfig}, args...)
 }
 
 // output runs a command on a host, at its console, and returns what it printed.
@@ -120,6 +135,9 @@ func (s *site) restConfig(t *testing.T) *rest.Config {
 		t.Fatal(err)
 	}
 	config.QPS, config.Burst, config.Timeout = 200, 400, 30*time.Second
+	if s.servers != nil {
+		config.Dial, config.ServerName = s.servers.DialContext, "kubernetes" // a name that every API server has
+	}
 	return config
 }
 

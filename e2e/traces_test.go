@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -85,9 +86,27 @@ func firewallRule(line string) string {
 func (s *site) inNetwork(t *testing.T, host string) func(argv ...string) string {
 	t.Helper()
 	must(t, installTools())
+	namespace := s.networkOf(t, host)
+	return func(argv ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + namespace}, argv...)...).Output()
+		if err != nil {
+			t.Fatalf("%s in the network of %s: %v", strings.Join(argv, " "), host, err)
+		}
+		return string(out)
+	}
+}
+
+// networkOf is a file of this machine that is the network namespace of a host, as long as the host is on.
+func (s *site) networkOf(t *testing.T, host string) string {
+	t.Helper()
 	namespace := strings.TrimSpace(s.output(t, host, "readlink", "/proc/1/ns/net"))
 	candidates, err := filepath.Glob("/proc/[0-9]*/ns/net")
 	must(t, err)
+	// The oldest process there is the host's init, which stays; others may end at any moment.
+	slices.SortFunc(candidates, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	i := slices.IndexFunc(candidates, func(path string) bool {
 		link, err := os.Readlink(path)
 		return err == nil && link == namespace
@@ -95,16 +114,7 @@ func (s *site) inNetwork(t *testing.T, host string) func(argv ...string) string 
 	if i < 0 {
 		t.Fatalf("no process of %s is seen from here; hint: the tests have to run as root, where Docker runs", host)
 	}
-	return func(argv ...string) string {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		out, err := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + candidates[i]}, argv...)...).Output()
-		if err != nil {
-			t.Fatalf("%s in the network of %s: %v", strings.Join(argv, " "), host, err)
-		}
-		return string(out)
-	}
+	return candidates[i]
 }
 
 // tools are this machine's programs that look into a host's network, by Debian package.

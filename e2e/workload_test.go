@@ -22,10 +22,8 @@ import (
 func (s *site) wantWorkload(t *testing.T, serverNode, clientNode string) {
 	t.Helper()
 	ctx := t.Context()
-	for _, node := range []string{serverNode, clientNode} {
-		must(t, s.Copy(ctx, node, made.testImage, "/root/e2e-image.tar"))
-		s.shell(t, node, "/usr/local/bin/ctr -n k8s.io images import /root/e2e-image.tar && rm /root/e2e-image.tar")
-	}
+	s.importTestImage(t, serverNode)
+	s.importTestImage(t, clientNode)
 	client := s.api(t)
 	labels := map[string]string{"app": "web"}
 	_, err := client.AppsV1().Deployments("default").Create(ctx, &appsv1.Deployment{
@@ -71,6 +69,13 @@ func (s *site) wantWorkload(t *testing.T, serverNode, clientNode string) {
 	if got := s.kubectl(t, "exec", server, "--", "/usr/local/bin/e2e", "lookup", "kubernetes.default"); got != "10.96.0.1\n" {
 		t.Errorf("the address of kubernetes.default is %q in a pod", got)
 	}
+}
+
+// importTestImage gives a node the image of the test's pods, as nobody else does.
+func (s *site) importTestImage(t *testing.T, node string) {
+	t.Helper()
+	must(t, s.Copy(t.Context(), node, made.testImage, "/root/e2e-image.tar"))
+	s.shell(t, node, "/usr/local/bin/ctr -n k8s.io images import /root/e2e-image.tar && rm /root/e2e-image.tar")
 }
 
 // testPod runs the test image's program on one node.

@@ -52,12 +52,16 @@ func Kubeadm(ctx context.Context, o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s, err := b.module(modules(b.release)[0])
+	return b.program(ctx, modules(b.release)[0], "kubeadm")
+}
+
+// Etcd returns the path of the etcd of that version, for those who run one of their own.
+func Etcd(ctx context.Context, o Options) (string, error) {
+	b, err := newBuilder(ctx, o)
 	if err != nil {
 		return "", err
 	}
-	dir, err := b.run(ctx, s)
-	return filepath.Join(dir, "kubeadm"), err
+	return b.program(ctx, modules(b.release)[1], "etcd")
 }
 
 // TestImage returns the path of the end-to-end tests' image, an OCI archive whose image is called TestImageName.
@@ -114,6 +118,16 @@ func newBuilder(ctx context.Context, o Options) (*builder, error) {
 		return nil, err
 	}
 	return &builder{o, r, goVersion}, nil
+}
+
+// program is the path of one of a module's programs.
+func (b *builder) program(ctx context.Context, m module, name string) (string, error) {
+	s, err := b.module(m)
+	if err != nil {
+		return "", err
+	}
+	dir, err := b.run(ctx, s)
+	return filepath.Join(dir, name), err
 }
 
 // bundle is the last step; all others are below it.

@@ -30,8 +30,8 @@ type Result struct {
 	Reasons         map[string]int `json:"reasons"`         // of failures
 }
 
-// merge adds what was seen in a later time.
-func (r *Result) merge(later Result) {
+// Merge adds what was seen in a later time.
+func (r *Result) Merge(later Result) {
 	r.Seconds += later.Seconds
 	r.Requests += later.Requests
 	r.Failures += later.Failures
@@ -66,7 +66,7 @@ func (l *Load) Lap() Result {
 	}
 	lap := l.lap
 	lap.Seconds = now.Sub(l.lapBegan).Seconds()
-	l.total.merge(lap)
+	l.total.Merge(lap)
 	l.lap, l.lapBegan = Result{Load: l.o.Name}, now
 	return lap
 }
