@@ -229,7 +229,7 @@ func (c *Cluster) apiServer(h config.Host) (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
-// Hosts are the seams of the nodes, for a phase.
+// Hosts are the seams of the nodes, for a phase. It is never nil, which would be a phase on the cluster itself.
 func Hosts(nodes []*Node) []host.Host {
 	hosts := make([]host.Host, len(nodes))
 	for i, n := range nodes {

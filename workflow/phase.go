@@ -35,8 +35,8 @@ type Phase struct {
 	Name  string // kebab-case
 	Short string // what it brings about, in a few words
 
-	// Hosts are where it runs, all at once or Parallel at a time. A phase on the cluster itself has none and runs
-	// once; its Check and Apply are then given nil.
+	// Hosts are where it runs, all at once or Parallel at a time. A phase on the cluster itself has nil and runs once;
+	// its Check and Apply are then given nil. A phase on hosts of which there are none has an empty list, and does not run.
 	Hosts    []host.Host
 	Parallel int
 
@@ -76,6 +76,14 @@ type (
 func (s parallel) Phases() []Phase { return collect(s) }
 func (s sequence) Phases() []Phase { return collect(s) }
 func (s pipeline) Phases() []Phase { return collect(s) }
+
+// places are where the phase runs; nil stands for the cluster itself.
+func (p Phase) places() []host.Host {
+	if p.Hosts == nil {
+		return []host.Host{nil}
+	}
+	return p.Hosts
+}
 
 func collect(steps []Step) []Phase {
 	var all []Phase

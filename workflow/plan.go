@@ -46,12 +46,9 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 	var wg sync.WaitGroup
 	var failed [][]error // in the plan's order
 	for _, p := range collect(steps) {
-		if !r.selected(p.Name) {
+		hosts := p.places()
+		if len(hosts) == 0 || !r.selected(p.Name) {
 			continue
-		}
-		hosts := p.Hosts
-		if len(hosts) == 0 {
-			hosts = []host.Host{nil}
 		}
 		entries, errs := make([]HostPlan, len(hosts)), make([]error, len(hosts))
 		failed = append(failed, errs)

@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +34,27 @@ func TestRunIsCheckApplyCheck(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"check a@h1", "check b@"}, w.log); diff != "" {
 		t.Errorf("second run (-want +got):\n%s", diff)
+	}
+}
+
+// A phase on workers in a cluster without workers is none on the cluster.
+func TestPhaseOnNoHostsDoesNotRun(t *testing.T) {
+	w := newWorld()
+	steps := []workflow.Step{w.phase("a", []host.Host{}...), workflow.Parallel(w.phase("b", []host.Host{}...)), w.phase("c")}
+	var told []string
+	runner := workflow.Runner{Report: func(e workflow.Event) { told = append(told, e.Phase) }}
+	plan, err := runner.Plan(t.Context(), steps...)
+	if err != nil || len(plan.Phases) != 1 || plan.Phases[0].Name != "c" {
+		t.Errorf("planned %+v, %v, want only c", plan, err)
+	}
+	if _, err := runner.Run(t.Context(), steps...); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"c@"}, w.applied()); diff != "" {
+		t.Errorf("made (-want +got):\n%s", diff)
+	}
+	if slices.Contains(told, "a") || slices.Contains(told, "b") {
+		t.Errorf("reported %q", told)
 	}
 }
 
