@@ -135,6 +135,7 @@ func workerClient(c *x509.Certificate) {
 
 func TestKubeletThatCannotBeMended(t *testing.T) {
 	s, lent := worker(t)
+	s.First = true // whatever it says: a CA is never made for a worker
 	for _, test := range []struct {
 		name string
 		edit func(have certs.Files)

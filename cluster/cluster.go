@@ -36,6 +36,7 @@ func (n *Node) AdvertiseAddress() netip.Addr {
 type Cluster struct {
 	Config  *config.Cluster
 	Nodes   []*Node        // in the document's order
+	Missing []Missing      // the document's other hosts, likewise
 	Bundle  *bundle.Bundle // nil: nothing is to be sent
 	Now     func() time.Time
 	Rand    io.Reader
@@ -54,6 +55,12 @@ type Cluster struct {
 	etcd etcdClient
 }
 
+// Missing is a host of the document that Open could not use.
+type Missing struct {
+	Spec config.Host
+	Err  error
+}
+
 // Opener connects to a host of the document.
 type Opener func(ctx context.Context, spec config.Host) (host.Host, error)
 
@@ -66,8 +73,8 @@ type Options struct {
 	Version string
 }
 
-// Open connects to all hosts of the document at once and asks them for their facts. A host that fails is left out of
-// Nodes, and its error is among the errors that are joined; the caller decides whether the rest is enough. Close
+// Open connects to all hosts of the document at once and asks them for their facts. A host that fails is among Missing
+// instead of Nodes, and its error among the errors that are joined; the caller decides whether the rest is enough. Close
 // closes the connections, also after an error.
 func Open(ctx context.Context, cfg *config.Cluster, opts Options) (*Cluster, error) {
 	c := &Cluster{Config: cfg, Bundle: opts.Bundle, Now: opts.Now, Rand: opts.Rand, Version: opts.Version}
@@ -80,6 +87,7 @@ func Open(ctx context.Context, cfg *config.Cluster, opts Options) (*Cluster, err
 	wg.Wait()
 	for i, n := range nodes {
 		if n == nil {
+			c.Missing = append(c.Missing, Missing{cfg.Spec.Hosts[i], errs[i]})
 			continue
 		}
 		c.Nodes = append(c.Nodes, n)

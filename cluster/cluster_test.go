@@ -159,9 +159,15 @@ func TestOpenGoesOnWithoutHostsThatFail(t *testing.T) {
 	if c.Config.Spec.Hosts[2].Name != "h1" {
 		t.Errorf("the document's third host is %+v", c.Config.Spec.Hosts[2])
 	}
-	for _, part := range []string{"10.0.0.3: no route to host", "10.0.0.2: read facts: ", "advertiseAddress of host bad"} {
+	if len(c.Missing) != 3 {
+		t.Fatalf("missing %+v", c.Missing)
+	}
+	for i, part := range []string{"10.0.0.3: no route to host", "10.0.0.2: read facts: ", "advertiseAddress of host bad"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v\ndoes not hold %q", err, part)
+		}
+		if m := c.Missing[i]; !strings.Contains(m.Err.Error(), part) || m.Spec.Address == "" {
+			t.Errorf("missing host %d is %+v", i, m)
 		}
 	}
 	if mute.closes != 1 {

@@ -37,7 +37,7 @@ func SharedPKI(c *cluster.Cluster, from *cluster.Node) PKI {
 		if shared != nil {
 			return shared, nil
 		}
-		files, err := readFiles(ctx, from, paths)
+		files, err := ReadFiles(ctx, from, paths)
 		if err != nil {
 			return nil, fmt.Errorf("read the PKI of %s: %w", from.Name(), err)
 		}
@@ -148,7 +148,7 @@ func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short stri
 
 // readPKI reads a host's files and lays over them what is shared and missing there, which is given as well.
 func readPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI) (have, given certs.Files, err error) {
-	have, err = readFiles(ctx, r, certs.Paths())
+	have, err = ReadFiles(ctx, r, certs.Paths())
 	if err != nil || shared == nil {
 		return have, nil, err
 	}
@@ -269,8 +269,8 @@ func action(have certs.Files, path string) workflow.Action {
 	return workflow.Create
 }
 
-// readFiles reads many small files at once. Those that are not there are left out.
-func readFiles(ctx context.Context, r host.Reader, paths []string) (certs.Files, error) {
+// ReadFiles reads many small files at once. Those that are not there are left out.
+func ReadFiles(ctx context.Context, r host.Reader, paths []string) (certs.Files, error) {
 	contents := make([][]byte, len(paths))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, path := range paths {

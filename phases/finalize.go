@@ -43,7 +43,7 @@ func KubeletFinalize(c *cluster.Cluster, nodes []*cluster.Node, patience time.Du
 
 // finalized is kubelet.conf as it should be in the end, and what is to change for it to be so; empty: nothing.
 func finalized(ctx context.Context, c *cluster.Cluster, r host.Reader) (conf []byte, todo string, err error) {
-	files, err := readFiles(ctx, r, []string{config.KubeletConf})
+	files, err := ReadFiles(ctx, r, []string{config.KubeletConf})
 	if err != nil {
 		return nil, "", err
 	}

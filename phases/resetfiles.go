@@ -119,7 +119,7 @@ const forgetScript = `systemctl daemon-reload && { systemctl reset-failed kubele
 // removable is what there is to remove on a host now, in the order in which it goes. The units come last: they name the
 // binaries, and so an interrupted reset still finds those.
 func removable(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]string, error) {
-	contents, err := readFiles(ctx, r, append(slices.Clone(markedFiles), manifests.StaticPodPath("etcd")))
+	contents, err := ReadFiles(ctx, r, append(slices.Clone(markedFiles), manifests.StaticPodPath("etcd")))
 	if err != nil {
 		return nil, err
 	}

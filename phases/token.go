@@ -22,7 +22,7 @@ const initToken = "made by myadm init"
 // long as there is no sound one of init's.
 func BootstrapToken(c *cluster.Cluster, n *cluster.Node, ttl time.Duration) workflow.Phase {
 	objects := objectPhase(c, "bootstrap-token", "let hosts join by token", func(ctx context.Context) ([]*unstructured.Unstructured, error) {
-		ca, err := readFiles(ctx, n, []string{config.PKIDir + "/ca.crt"})
+		ca, err := ReadFiles(ctx, n, []string{config.PKIDir + "/ca.crt"})
 		if err != nil {
 			return nil, err
 		}
