@@ -246,7 +246,7 @@ func node(name string, ready corev1.ConditionStatus) *corev1.Node {
 	}
 }
 
-func TestMarkControlPlaneWaitsForItsNode(t *testing.T) {
+func TestMarkNodesWaitsForTheirRegistration(t *testing.T) {
 	c, s := withAPI(t)
 	c.Nodes[0].Spec.Labels = map[string]string{"disk": "ssd"}
 	watched := false
@@ -259,7 +259,7 @@ func TestMarkControlPlaneWaitsForItsNode(t *testing.T) {
 		}
 		return false
 	}
-	p := MarkControlPlane(c, c.Nodes[0], time.Minute)
+	p := MarkNodes(c, c.Nodes, time.Minute)
 	run(t, p)
 	if !watched {
 		t.Error("the node was not waited for")
@@ -320,7 +320,7 @@ func TestNodeThatDoesNotBecomeReady(t *testing.T) {
 func TestPhasesOnTheNodeWithoutACluster(t *testing.T) {
 	c, _ := testCluster(t, "cp-1")
 	n := c.Nodes[0]
-	for _, p := range []workflow.Phase{MarkControlPlane(c, n, time.Minute), NodeReady(c, n, time.Minute), MarkNodes(c, c.Nodes)} {
+	for _, p := range []workflow.Phase{NodeReady(c, n, time.Minute), MarkNodes(c, c.Nodes, time.Minute)} {
 		if todo, err := p.Check(t.Context(), n); err != nil || len(todo) != 1 {
 			t.Errorf("%s: %v, %v", p.Name, todo, err)
 		}

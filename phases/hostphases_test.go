@@ -112,7 +112,7 @@ var hostPhases = []hostPhase{
 	},
 	{
 		name:  "etcd",
-		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Etcd(c, n) },
+		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Etcd(c, one(n)) },
 		blank: created(config.EtcdDataDir, config.ManifestsDir+"/etcd.yaml"),
 		damages: []damage{
 			{"the data can be read by all", func(m *machine) { m.Mkdir(config.EtcdDataDir, 0o755) }, []string{"update " + config.EtcdDataDir}},
@@ -125,7 +125,7 @@ var hostPhases = []hostPhase{
 		prepare: func(_ testing.TB, _ *cluster.Cluster, n *cluster.Node) {
 			n.Host.(*machine).Mkdir("/usr/share/ca-certificates", 0o755)
 		},
-		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return ControlPlane(c, n) },
+		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return ControlPlane(c, one(n)) },
 		blank: created(config.ManifestsDir, config.ManifestsDir+"/kube-apiserver.yaml", config.ManifestsDir+"/kube-controller-manager.yaml", config.ManifestsDir+"/kube-scheduler.yaml"),
 		damages: []damage{
 			{"one is gone", func(m *machine) { m.Delete(config.ManifestsDir + "/kube-scheduler.yaml") }, created(config.ManifestsDir + "/kube-scheduler.yaml")},
@@ -156,7 +156,7 @@ var hostPhases = []hostPhase{
 			after(Certs, Kubeconfigs)(t, c, n)
 			kubeletHasCertificate(t, n.Host.(*machine))
 		},
-		phase:  func(_ *cluster.Cluster, n *cluster.Node) workflow.Phase { return KubeletFinalize(n, time.Minute) },
+		phase:  func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return KubeletFinalize(c, one(n), time.Minute) },
 		blank:  []string{"update " + config.KubeletConf},
 		opaque: secretContent,
 	},
@@ -217,7 +217,7 @@ func kubeletHasCertificate(t testing.TB, m *machine) {
 
 // TestPhasesAreOfTheTable keeps the table complete: a phase of init on a host that is in no table is tested by nobody.
 func TestPhasesAreOfTheTable(t *testing.T) {
-	known := map[string]bool{"preflight": true, "wait-api": true, "wait-control-plane": true, "mark-control-plane": true} // have tests of their own
+	known := map[string]bool{"preflight": true, "wait-api": true, "wait-control-plane": true, "mark-nodes": true} // have tests of their own
 	for _, p := range hostPhases {
 		known[p.name] = true
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/kube"
@@ -33,11 +34,16 @@ type site struct {
 	nodes   []*cluster.Node
 	config  *config.Cluster
 	skip    []string // phases
+	key     certs.CertificateKey
 }
 
 func newSite(t testing.TB) *site {
 	c, machines := testCluster(t, "cp-1")
-	s := &site{t: t, machine: machines[0], api: kubetest.NewServer(t), nodes: c.Nodes, config: c.Config}
+	key, err := certs.NewCertificateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, machine: machines[0], api: kubetest.NewServer(t), nodes: c.Nodes, config: c.Config, key: key}
 	s.api.Intercept = func(_ http.ResponseWriter, r *http.Request) bool { return r.URL.Path == "/version" }
 	s.machine.onStart = s.kubeletStarts
 
@@ -101,7 +107,7 @@ func (s *site) process(do func(r *workflow.Runner, init []workflow.Step)) {
 		s.t.Fatal(err)
 	}
 	c := &cluster.Cluster{Config: s.config, Nodes: s.nodes, Bundle: bundle, Now: time.Now, Rand: rand.Reader, Version: "test"}
-	do(&workflow.Runner{Skip: s.skip}, Init(c, s.nodes[0], InitOptions{Patience: 10 * time.Second, TokenTTL: time.Hour}))
+	do(&workflow.Runner{Skip: s.skip}, Init(c, s.nodes[0], InitOptions{Patience: 10 * time.Second, TokenTTL: time.Hour, CertificateKey: s.key}))
 	if client, err := c.Kube(context.Background()); err == nil {
 		client.Close()
 	}

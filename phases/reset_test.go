@@ -55,7 +55,7 @@ func ownHost(m *machine) {
 func inUse(t testing.TB, c *cluster.Cluster, m *machine) {
 	t.Helper()
 	n := c.Nodes[0]
-	run(t, Kernel(c, c.Nodes), Runtime(c, c.Nodes), Binaries(c, c.Nodes), Images(c, c.Nodes), Etcd(c, n), ControlPlane(c, n), testKubelet(c, n))
+	run(t, Kernel(c, c.Nodes), Runtime(c, c.Nodes), Binaries(c, c.Nodes), Images(c, c.Nodes), Etcd(c, c.Nodes), ControlPlane(c, c.Nodes), testKubelet(c, n))
 	for _, path := range []string{
 		config.PKIDir + "/ca.key", config.AdminConf, config.KubeletConf, config.EtcdDataDir + "/member/wal/0.wal",
 		config.KubeletDir + "/pki/kubelet-client.pem", config.KubeletDir + "/pods/1/etc-hosts", "/var/lib/cni/networks/cbr0/10.244.0.2",
@@ -210,7 +210,7 @@ func TestResetOfFoldersThatAreFileSystems(t *testing.T) {
 func TestResetFindsEtcdsData(t *testing.T) {
 	c, machines := testCluster(t, "h1")
 	c.Config.Spec.Etcd.DataDir = "/srv/etcd"
-	run(t, Etcd(c, c.Nodes[0]))
+	run(t, Etcd(c, c.Nodes))
 	machines[0].touch("/srv/etcd/member/wal", 0o600, "")
 	c.Config.Spec.Etcd.DataDir = config.EtcdDataDir
 	run(t, Reset(c, c.Nodes, nil)...)

@@ -63,7 +63,7 @@ func TestWaitControlPlaneAsksEveryComponent(t *testing.T) {
 	for i, e := range endpoints {
 		h.ill[e] = i + 1
 	}
-	p := WaitControlPlane(c, c.Nodes[0], time.Minute)
+	p := WaitControlPlane(c, c.Nodes, time.Minute)
 	var waited []workflow.Change
 	r := workflow.Runner{Report: serial(func(e workflow.Event) {
 		if e.Kind == workflow.Applying {
@@ -97,7 +97,7 @@ func TestWaitControlPlaneTellsTheLastWords(t *testing.T) {
 	h.ill["127.0.0.1:2381/readyz"] = 1 << 30
 	words := "etcd: cannot open the data folder\n"
 	machines[0].On("sh", "-c", lastWordsScript, "sh", "etcd").Return(words)
-	_, err := new(workflow.Runner).Run(t.Context(), WaitControlPlane(c, c.Nodes[0], time.Second))
+	_, err := new(workflow.Runner).Run(t.Context(), WaitControlPlane(c, c.Nodes, time.Second))
 	for _, part := range []string{"cp-1: wait-control-plane: etcd: ", "last log lines:\netcd: cannot open the data folder"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v\ndoes not hold %q", err, part)
@@ -118,7 +118,7 @@ func TestWaitsOnABlankHost(t *testing.T) {
 	c, machines := testCluster(t, "cp-1")
 	machines[0].OnDial(func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") })
 	n := c.Nodes[0]
-	for want, p := range map[int]workflow.Phase{1: WaitAPI(c, n, time.Minute), 4: WaitControlPlane(c, n, time.Minute)} {
+	for want, p := range map[int]workflow.Phase{1: WaitAPI(c, n, time.Minute), 4: WaitControlPlane(c, c.Nodes, time.Minute)} {
 		if got := check(t, p, n); len(got) != want {
 			t.Errorf("%s: %q, want %d", p.Name, got, want)
 		}
@@ -180,7 +180,7 @@ func TestControlPlaneMountsCertificatesThatAreThere(t *testing.T) {
 	const there, missing = "/usr/share/ca-certificates", "/etc/ca-certificates"
 	c, machines := testCluster(t, "cp-1")
 	machines[0].Mkdir(there, 0o755)
-	run(t, ControlPlane(c, c.Nodes[0]))
+	run(t, ControlPlane(c, c.Nodes))
 	manifest, _ := machines[0].Get(config.ManifestsDir + "/kube-apiserver.yaml")
 	if text := string(manifest.Data); !strings.Contains(text, "path: "+there+"\n") || strings.Contains(text, "path: "+missing+"\n") {
 		t.Errorf("%s should be mounted, %s not:\n%s", there, missing, text)
