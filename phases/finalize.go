@@ -29,8 +29,10 @@ func KubeletFinalize(c *cluster.Cluster, nodes []*cluster.Node, patience time.Du
 			return []workflow.Change{{Action: workflow.Update, Object: config.KubeletConf, Detail: todo}}, nil
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			if err := WaitForFile(ctx, h, config.KubeletClientCert, patience); err != nil {
-				return err
+			for _, path := range []string{config.KubeletConf, config.KubeletClientCert} {
+				if err := WaitForFile(ctx, h, path, patience); err != nil {
+					return err
+				}
 			}
 			conf, _, err := finalized(ctx, c, h)
 			if err != nil {
@@ -49,7 +51,7 @@ func finalized(ctx context.Context, c *cluster.Cluster, r host.Reader) (conf []b
 	}
 	data, ok := files[config.KubeletConf]
 	if !ok {
-		return nil, "", nil // an earlier phase has still to make it
+		return nil, "name " + config.KubeletClientCert, nil // an earlier phase has still to make it
 	}
 	conf, embedded, err := certs.FollowRotation(data)
 	if err != nil {

@@ -156,7 +156,9 @@ var hostPhases = []hostPhase{
 			after(Certs, Kubeconfigs)(t, c, n)
 			kubeletHasCertificate(t, n.Host.(*machine))
 		},
-		phase:  func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return KubeletFinalize(c, one(n), time.Minute) },
+		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+			return KubeletFinalize(c, one(n), time.Minute)
+		},
 		blank:  []string{"update " + config.KubeletConf},
 		opaque: secretContent,
 	},
