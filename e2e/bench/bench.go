@@ -27,28 +27,51 @@ type times struct {
 	phases []phase       // of what it consisted, if it tells
 }
 
-// contender is a tool in one of its ways.
+// contender is a tool in one of its ways, with what it does; nil is what is not measured.
 type contender struct {
-	name string
-	init func(ctx context.Context) (times, error) // makes a cluster of the first host
-	join func(ctx context.Context) (times, error) // makes nodes of the others, all at once; nil if that is not measured
+	name    string
+	cluster func(ctx context.Context) (times, error) // makes the whole cluster; alone
+	init    func(ctx context.Context) (times, error) // makes a cluster of the first host
+	join    func(ctx context.Context) (times, error) // makes nodes of the others, all at once
 }
 
-// measure measures everything, rounds times, and adds it to a report. The bare hosts come first: what is read for the
+// measure measures everything that is asked for and adds it to a report. The bare hosts come first: what is read for the
 // first time, such as the bundle, counts against them and not against one of the contenders.
-func (b *bench) measure(ctx context.Context, r *report, rounds int) error {
-	for range rounds {
-		if err := b.bare(ctx, r); err != nil {
+func (b *bench) measure(ctx context.Context, r *report, o options) error {
+	if o.wants(partBare) {
+		for range o.rounds {
+			if err := b.bare(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	if o.wants(partSingle) {
+		if err := b.up(ctx, 3, 1); err != nil {
+			return err
+		}
+		contenders, err := b.prepare(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := b.rounds(ctx, r, o.rounds, contenders); err != nil {
 			return err
 		}
 	}
-	if err := b.up(ctx, 3); err != nil {
-		return err
+	if o.wants(partCluster) {
+		if err := b.up(ctx, 5, controlPlanes); err != nil {
+			return err
+		}
+		contenders, err := b.prepareCluster(ctx, r)
+		if err != nil {
+			return err
+		}
+		return b.rounds(ctx, r, o.rounds, contenders)
 	}
-	contenders, err := b.prepare(ctx, r)
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// rounds lets every contender have its turn in each round.
+func (b *bench) rounds(ctx context.Context, r *report, rounds int, contenders []contender) error {
 	for round := range rounds {
 		for i := range contenders { // another one begins every round, should the machine be getting faster or slower
 			c := contenders[(round+i)%len(contenders)]
@@ -69,7 +92,7 @@ func (b *bench) bare(ctx context.Context, r *report) error {
 		{bareInit, nil},
 		{bareShare, []string{"--only", "kernel,runtime,binaries,images"}},
 	} {
-		if err := b.up(ctx, 1); err != nil {
+		if err := b.up(ctx, 1, 1); err != nil {
 			return err
 		}
 		t, err := b.runMyadm(ctx, append([]string{"init", "--bundle", b.bundle}, m.args...)...)
@@ -115,6 +138,15 @@ func (b *bench) prepare(ctx context.Context, r *report) ([]contender, error) {
 func (b *bench) turn(ctx context.Context, r *report, c contender) error {
 	if err := b.clean(ctx, b.lab.Hosts); err != nil {
 		return err
+	}
+	if c.cluster != nil {
+		t, err := c.cluster(ctx)
+		if err != nil {
+			return err
+		}
+		r.add(preparedCluster, c.name, t)
+		b.tell("%s: all Ready %.1f s", c.name, t.ready.Seconds())
+		return nil
 	}
 	init, err := c.init(ctx)
 	if err != nil {

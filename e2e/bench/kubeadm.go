@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,14 +20,17 @@ const (
 	kubeadmConfig = "/etc/kubeadm.yaml"
 )
 
+// kubectl is the administrator's, on a control plane.
+var kubectl = []string{"kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"}
+
 // ignored are the findings of kubeadm's preflight that are the lab's and not its hosts': they share the kernel of a machine
 // that may have swap, too few CPUs, cgroups of the first version, and no configuration of its kernel to read.
 var ignored = strings.Join([]string{"NumCPU", "Mem", "Swap", "SystemVerification", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"}, ",")
 
-// ssh runs a command on a host, as kubeadm's users do.
-func (b *bench) ssh(ctx context.Context, host string, command ...string) error {
-	_, _, err := execute(ctx, append([]string{"ssh", "-F", b.lab.Path(lab.SSHConfig), host}, command...)...)
-	return err
+// ssh runs a command on a host, as kubeadm's users do, and returns what it printed.
+func (b *bench) ssh(ctx context.Context, host string, command ...string) ([]line, error) {
+	lines, _, err := execute(ctx, append([]string{"ssh", "-F", b.lab.Path(lab.SSHConfig), host}, command...)...)
+	return lines, err
 }
 
 // timed runs kubeadm on hosts and then waits until they are Ready nodes. The latter time holds one more connection, to the
@@ -34,19 +38,26 @@ func (b *bench) ssh(ctx context.Context, host string, command ...string) error {
 func (b *bench) timed(ctx context.Context, hosts []lab.Host, command ...string) (times, error) {
 	start := time.Now()
 	err := b.onAll(ctx, hosts, func(ctx context.Context, h lab.Host) error {
-		return b.ssh(ctx, h.Name, append(command, "--ignore-preflight-errors", ignored)...)
+		_, err := b.ssh(ctx, h.Name, append(command, "--ignore-preflight-errors", ignored)...)
+		return err
 	})
 	t := times{end: time.Since(start)}
 	if err != nil {
 		return t, err
 	}
-	wait := []string{"kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "wait", "--for", "condition=Ready", "--timeout", "4m"}
+	err = b.awaitReady(ctx, hosts)
+	t.ready = time.Since(start)
+	return t, err
+}
+
+// awaitReady waits on the first host until hosts that have joined are Ready nodes.
+func (b *bench) awaitReady(ctx context.Context, hosts []lab.Host) error {
+	wait := append(slices.Clone(kubectl), "wait", "--for", "condition=Ready", "--timeout", "4m")
 	for _, h := range hosts {
 		wait = append(wait, "node/"+h.Name)
 	}
-	err = b.ssh(ctx, b.lab.Hosts[0].Name, wait...)
-	t.ready = time.Since(start)
-	return t, err
+	_, err := b.ssh(ctx, b.lab.Hosts[0].Name, wait...)
+	return err
 }
 
 // kubeadmContender is kubeadm as its users run it, with keys of an algorithm, empty for kubeadm's default.
@@ -60,18 +71,13 @@ func (b *bench) kubeadmContender(algorithm string) (contender, error) {
 		return contender{}, err
 	}
 	server := b.lab.Hosts[0]
-	rendered, err := renderKubeadm(document, server.Address.String(), algorithm)
+	rendered, err := renderKubeadm(document, kubeadmOptions{address: server.Address.String(), algorithm: algorithm})
 	if err != nil {
 		return contender{}, err
 	}
 	c := contender{name: name}
 	c.init = func(ctx context.Context) (times, error) {
-		local := filepath.Join(b.dir, "kubeadm.yaml")
-		if err := os.WriteFile(local, rendered, 0o600); err != nil {
-			return times{}, err
-		}
-		defer os.Remove(local)
-		if err := b.lab.Copy(ctx, server.Name, local, kubeadmConfig); err != nil {
+		if err := b.put(ctx, server, kubeadmConfig, rendered); err != nil {
 			return times{}, err
 		}
 		return b.timed(ctx, b.lab.Hosts[:1], "kubeadm", "init", "--config", kubeadmConfig)
@@ -89,9 +95,27 @@ func (b *bench) kubeadmContender(algorithm string) (contender, error) {
 	return c, nil
 }
 
+// put writes a file on a host.
+func (b *bench) put(ctx context.Context, h lab.Host, path string, data []byte) error {
+	local := filepath.Join(b.dir, filepath.Base(path))
+	if err := os.WriteFile(local, data, 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(local)
+	return b.lab.Copy(ctx, h.Name, local, path)
+}
+
+// kubeadmOptions are what a cluster of kubeadm's has besides what the document says. Empty is kubeadm's default.
+type kubeadmOptions struct {
+	address        string // that the API server advertises; needed
+	algorithm      string // of keys
+	endpoint       string // host:port of all API servers
+	certificateKey string // of what control planes share
+}
+
 // renderKubeadm makes kubeadm's configuration of a Cluster document of the lab: the same version and network, and the lab's
 // own settings for kubelets and kube-proxies.
-func renderKubeadm(document []byte, address, algorithm string) ([]byte, error) {
+func renderKubeadm(document []byte, o kubeadmOptions) ([]byte, error) {
 	var cluster struct {
 		Spec struct {
 			KubernetesVersion string         `json:"kubernetesVersion"`
@@ -108,7 +132,7 @@ func renderKubeadm(document []byte, address, algorithm string) ([]byte, error) {
 		fields        map[string]any
 	}{
 		{"kubeadm.k8s.io/v1beta4", "InitConfiguration", map[string]any{
-			"localAPIEndpoint": map[string]any{"advertiseAddress": address},
+			"localAPIEndpoint": map[string]any{"advertiseAddress": o.address},
 		}},
 		{"kubeadm.k8s.io/v1beta4", "ClusterConfiguration", map[string]any{
 			"kubernetesVersion": spec.KubernetesVersion,
@@ -117,8 +141,13 @@ func renderKubeadm(document []byte, address, algorithm string) ([]byte, error) {
 		{"kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", spec.Kubelet},
 		{"kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration", spec.KubeProxy},
 	}
-	if algorithm != "" {
-		documents[1].fields["encryptionAlgorithm"] = algorithm
+	for _, option := range []struct {
+		document    int
+		name, value string
+	}{{0, "certificateKey", o.certificateKey}, {1, "controlPlaneEndpoint", o.endpoint}, {1, "encryptionAlgorithm", o.algorithm}} {
+		if option.value != "" {
+			documents[option.document].fields[option.name] = option.value
+		}
 	}
 	var out []byte
 	for _, d := range documents {

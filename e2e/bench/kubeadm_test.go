@@ -22,7 +22,7 @@ spec:
 // What is the lab's in the Cluster document is kubeadm's as well.
 func TestRenderKubeadm(t *testing.T) {
 	for _, algorithm := range []string{"", "ECDSA-P256"} {
-		out, err := renderKubeadm([]byte(document), "10.89.0.11", algorithm)
+		out, err := renderKubeadm([]byte(document), kubeadmOptions{address: "10.89.0.11", algorithm: algorithm})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,8 +59,21 @@ func TestRenderKubeadm(t *testing.T) {
 	}
 }
 
+// A cluster that grows needs an endpoint, and a key for what control planes share.
+func TestRenderKubeadmForControlPlanes(t *testing.T) {
+	out, err := renderKubeadm([]byte(document), kubeadmOptions{address: "10.89.0.11", endpoint: "10.89.0.11:6443", certificateKey: "00ff"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\ncontrolPlaneEndpoint: 10.89.0.11:6443\n", "\ncertificateKey: 00ff\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("there is no %q in:\n%s", want, out)
+		}
+	}
+}
+
 func TestRenderKubeadmNeedsADocument(t *testing.T) {
-	if _, err := renderKubeadm([]byte("spec: ["), "10.89.0.11", ""); err == nil || !strings.Contains(err.Error(), "Cluster document") {
+	if _, err := renderKubeadm([]byte("spec: ["), kubeadmOptions{address: "10.89.0.11"}); err == nil || !strings.Contains(err.Error(), "Cluster document") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -71,7 +84,13 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.rounds != 5 || o.output != "json" || o.keep {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, wrong := range [][]string{{"-rounds", "0"}, {"-o", "xml"}, {"more"}, {"-nothing"}} {
+	if !o.wants(partBare) || !o.wants(partCluster) {
+		t.Errorf("%+v leaves something out", o)
+	}
+	if o, err := parse([]string{"-only", "cluster"}, &said); err != nil || !o.wants(partCluster) || o.wants(partBare) || o.wants(partSingle) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for _, wrong := range [][]string{{"-rounds", "0"}, {"-only", "half"}, {"-o", "xml"}, {"more"}, {"-nothing"}} {
 		said.Reset()
 		if _, err := parse(wrong, &said); err == nil || said.Len() == 0 {
 			t.Errorf("%q: %v, said %q", wrong, err, said.String())

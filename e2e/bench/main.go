@@ -1,6 +1,7 @@
 // Command bench measures myadm beside the real kubeadm, built from the same modules, on the same hosts of a lab: init, and
-// the join of two workers at once, with the runtime, the binaries and the images in place for both. Then it measures init on
-// bare hosts, alone and in the two parts of which it consists.
+// the join of two workers at once, with the runtime, the binaries and the images in place for both; and the making of a
+// whole cluster of three control planes and two workers, likewise. It also measures init on bare hosts, alone and in the
+// two parts of which it consists.
 //
 // The tools take turns, and before every turn the hosts are brought into the same state. kubeadm runs as its users run it:
 // by ssh, on each host. A ratio below one says that myadm is faster. Being slow is no failure.
@@ -30,7 +31,18 @@ type options struct {
 	output string
 	phases bool
 	keep   bool
+	only   string
 }
+
+// The parts of the measurement, as -only names them.
+const (
+	partBare    = "bare"
+	partSingle  = "single"
+	partCluster = "cluster"
+)
+
+// wants tells whether a part is to be measured.
+func (o options) wants(part string) bool { return o.only == "" || o.only == part }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -59,6 +71,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.output, "o", "text", "how the result is written: `text or json`")
 	f.BoolVar(&o.phases, "phases", false, "tell of myadm's phases; json always does")
 	f.BoolVar(&o.keep, "keep", false, "leave the hosts as they are after the last turn")
+	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts), single (control plane) or cluster (of three control planes and two workers)")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -70,6 +83,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		err = errors.New("-rounds is at least 1")
 	case o.output != "text" && o.output != "json":
 		err = fmt.Errorf("-o %s: it is text or json", o.output)
+	case !o.wants(partBare) && !o.wants(partSingle) && !o.wants(partCluster):
+		err = fmt.Errorf("-only %s: it is %s, %s or %s", o.only, partBare, partSingle, partCluster)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -89,7 +104,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		}()
 	}
 	r := &report{Kubernetes: b.version, CPUs: runtime.NumCPU()}
-	err = b.measure(ctx, r, o.rounds)
+	err = b.measure(ctx, r, o)
 	if len(r.Series) == 0 {
 		return err
 	}

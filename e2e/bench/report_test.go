@@ -36,6 +36,24 @@ func TestRatiosAreOfMyadmsReadyAndTheOthersEnd(t *testing.T) {
 	}
 }
 
+// No single command of kubeadm's makes a whole cluster: what counts is when all nodes were Ready.
+func TestRatioOfClustersIsOfBothReady(t *testing.T) {
+	r := &report{}
+	r.add(preparedCluster, nameMyadm, seconds(15, 16))
+	r.add(preparedCluster, nameKubeadm, seconds(39, 40))
+	want := []ratio{{What: preparedCluster, Tool: nameKubeadm, Myadm: 16, Other: 40, Ratio: 0.4}}
+	if diff := cmp.Diff(want, r.ratios()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	var text bytes.Buffer
+	if err := r.writeText(&text, false); err != nil {
+		t.Fatal(err)
+	}
+	if line := "three control planes and two workers: myadm 16.0 s, kubeadm 40.0 s, ratio 0.40 (target 0.4)\n"; !strings.Contains(text.String(), line) {
+		t.Errorf("there is no line %q in:\n%s", line, text.String())
+	}
+}
+
 func TestBareHostIsComparedWithItsParts(t *testing.T) {
 	want := &sum{Whole: 12, Share: 8, Rest: 7, Ratio: 0.8}
 	if diff := cmp.Diff(want, measured().bare()); diff != "" {
