@@ -45,7 +45,7 @@ type Cluster struct {
 	// Learned are the API servers that the cluster itself names, once it was asked. Not all of them need be in the document.
 	Learned []netip.AddrPort
 
-	// Leaving are the hosts that are being taken out of the cluster.
+	// Leaving are the hosts that are being taken out of the cluster. The document does not name them any more.
 	Leaving []config.Host
 
 	mu      sync.Mutex
@@ -196,6 +196,25 @@ func (c *Cluster) WithRole(role config.Role) []*Node {
 
 // ControlPlanes returns the nodes that run the control plane.
 func (c *Cluster) ControlPlanes() []*Node { return c.WithRole(config.RoleControlPlane) }
+
+// stayingFirst are the control planes in the order in which the cluster is to be reached: what goes through one that is
+// leaving may end under way.
+func (c *Cluster) stayingFirst() []*Node {
+	var staying, leaving []*Node
+	for _, n := range c.ControlPlanes() {
+		if c.IsLeaving(n) {
+			leaving = append(leaving, n)
+		} else {
+			staying = append(staying, n)
+		}
+	}
+	return append(staying, leaving...)
+}
+
+// IsLeaving tells whether a node is one of those that are being taken out of the cluster.
+func (c *Cluster) IsLeaving(n *Node) bool {
+	return slices.ContainsFunc(c.Leaving, func(h config.Host) bool { return h.Name == n.Spec.Name && h.Address == n.Spec.Address })
+}
 
 // Workers returns the nodes that only run workloads.
 func (c *Cluster) Workers() []*Node {

@@ -35,15 +35,16 @@ func (e *etcdClient) close() {
 
 // Etcd is the cluster's etcd. A member on a control plane of the document is reached through the connection to that
 // control plane, so that its etcd answers whatever the network between the hosts does; any other member through the first
-// control plane. The client is made once, with a certificate of a control plane that is read into memory; it is no sign
-// that etcd answers. Without a control plane that has such a certificate, the error is ErrNoCluster.
+// control plane, where those that are leaving come last. The client is made once, with a certificate of a control plane
+// that is read into memory; it is no sign that etcd answers. Without a control plane that has such a certificate, the
+// error is ErrNoCluster.
 func (c *Cluster) Etcd(ctx context.Context) (*etcd.Client, error) {
 	c.etcd.mu.Lock()
 	defer c.etcd.mu.Unlock()
 	if c.etcd.client != nil {
 		return c.etcd.client, nil
 	}
-	nodes := c.ControlPlanes()
+	nodes := c.stayingFirst()
 	through, conf, err := etcdTLS(ctx, nodes)
 	if err != nil {
 		return nil, err

@@ -20,8 +20,8 @@ var ErrNoCluster = errors.New("there is no cluster on the control plane yet; hin
 const aliveTimeout = 2 * time.Second
 
 // Kube is the API as an administrator, reached through the connection to a control plane, so that the operator needs
-// no route to it. Of several control planes it is the first whose API server is ready. The client is then kept; with one
-// control plane, or none that is ready, it is no sign that the API answers.
+// no route to it. Of several control planes it is the first whose API server is ready; those that are leaving come last.
+// The client is then kept; with one control plane, or none that is ready, it is no sign that the API answers.
 func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,7 +30,7 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	}
 	var candidates []*kube.Client
 	var errs []error
-	for _, n := range c.ControlPlanes() {
+	for _, n := range c.stayingFirst() {
 		client, err := c.through(ctx, n)
 		switch {
 		case err == nil:

@@ -206,19 +206,13 @@ func NodeClient(ctx context.Context, n *cluster.Node) (*kube.Client, error) {
 // learn reads what the cluster says of itself into the document: versions, networks, the endpoint and the kubelet's
 // configuration are the cluster's, whatever the document says of them.
 func (j *Joining) learn(ctx context.Context, c *cluster.Cluster, client *kube.Client) error {
-	kubeadm, err := configMap(ctx, client, manifests.KubeadmConfigName)
-	if err != nil {
-		return err
-	}
 	wanted := c.Config.Spec.LoadBalancer
-	c.Config.Spec.ControlPlaneEndpoint = ""
-	if err := config.FromKubeadm([]byte(kubeadm.Data[manifests.KubeadmConfigKey]), c.Config); err != nil {
-		return fmt.Errorf("ConfigMap kube-system/kubeadm-config: %w", err)
-	}
-	if err := j.learnSettings(ctx, c, client, wanted); err != nil {
+	if _, err := c.Learn(ctx, client); err != nil {
 		return err
 	}
-
+	if err := j.chooseBalancer(c, wanted); err != nil {
+		return err
+	}
 	kubelet, err := configMap(ctx, client, manifests.KubeletConfigName)
 	if err != nil {
 		return err
@@ -239,35 +233,19 @@ func (j *Joining) learn(ctx context.Context, c *cluster.Cluster, client *kube.Cl
 	return nil
 }
 
-// learnSettings reads what kubeadm's configuration has no field for. A cluster that kubeadm made says nothing of it: then
-// the network plugin is not ours, and an endpoint is somebody else's load balancer. A cluster without any gets the one that
-// the document wants as soon as it has several control planes.
-func (j *Joining) learnSettings(ctx context.Context, c *cluster.Cluster, client *kube.Client, wanted config.LoadBalancer) error {
+// chooseBalancer gives a cluster without an endpoint the one that the document wants, as soon as it has several control
+// planes.
+func (j *Joining) chooseBalancer(c *cluster.Cluster, wanted config.LoadBalancer) error {
 	spec := &c.Config.Spec
-	ours, err := configMap(ctx, client, manifests.MyadmConfigName)
-	switch {
-	case kube.NotFound(err):
-		spec.Networking.Plugin, spec.LoadBalancer = config.PluginNone, config.LoadBalancer{Port: config.DefaultLoadBalancerPort}
-		if spec.ControlPlaneEndpoint != "" {
-			spec.LoadBalancer.Type = config.LoadBalancerExternal
-		}
-	case err != nil:
-		return err
-	default:
-		settings, err := manifests.ReadMyadmConfig(ours.Data)
-		if err != nil {
-			return fmt.Errorf("ConfigMap kube-system/%s: %w", manifests.MyadmConfigName, err)
-		}
-		spec.Networking.Plugin, spec.LoadBalancer, c.Learned = settings.NetworkPlugin, settings.LoadBalancer, settings.APIServers
+	if spec.LoadBalancer.Type != "" || len(c.APIServers()) < 2 {
+		return nil
 	}
-	if spec.LoadBalancer.Type == "" && len(c.APIServers()) > 1 {
-		if !j.administers {
-			return ErrNoEndpoint
-		}
-		spec.LoadBalancer = wanted
-		if wanted.Type == "" || wanted.Type == config.LoadBalancerExternal {
-			spec.LoadBalancer = config.LoadBalancer{Type: config.LoadBalancerNodeLocal, Port: config.DefaultLoadBalancerPort}
-		}
+	if !j.administers {
+		return ErrNoEndpoint
+	}
+	spec.LoadBalancer = wanted
+	if wanted.Type == "" || wanted.Type == config.LoadBalancerExternal {
+		spec.LoadBalancer = config.LoadBalancer{Type: config.LoadBalancerNodeLocal, Port: config.DefaultLoadBalancerPort}
 	}
 	return nil
 }
