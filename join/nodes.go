@@ -24,7 +24,12 @@ func Steps(c *cluster.Cluster, joiners, present []*cluster.Node, j *Joining, opt
 		Settle(c, append(slices.Clone(present), joiners...), j, opts),
 	}
 	if j.administers && c.Config.Spec.LoadBalancer.Balanced() {
-		steps = append(steps, phases.Endpoint(c), phases.MoveEndpoint(c), phases.EndpointFlag(c, present, opts.Patience))
+		steps = append(steps,
+			phases.Endpoint(c),
+			phases.MoveEndpoint(c),
+			workflow.Pipeline(phases.EndpointFlag(c, present, opts.Patience)),
+			phases.Endpoint(c), // once more: an API server without the flag takes the endpoints for its own until it ends
+		)
 	}
 	return steps
 }
@@ -32,7 +37,10 @@ func Steps(c *cluster.Cluster, joiners, present []*cluster.Node, j *Joining, opt
 // Follow has control planes of the cluster answer for the endpoint that it has with the new ones.
 func Follow(c *cluster.Cluster, present []*cluster.Node, j *Joining) workflow.Step {
 	return workflow.Pipeline(
-		phases.JoinCerts(c, present, j.pki),
+		workflow.Parallel(
+			phases.JoinCerts(c, present, j.pki),
+			phases.LoadBalancerImages(c, present),
+		),
 		phases.LoadBalancer(c, present),
 	)
 }

@@ -38,14 +38,7 @@ func WithEndpointFlag(pod []byte) (out []byte, changed bool, err error) {
 		text, ok := arg.(string)
 		return ok && strings.HasPrefix(text, endpointReconciler+"=")
 	})
-	at := 1 // after the program, where the flags stand in order
-	for at < len(command) {
-		if text, ok := command[at].(string); ok && text > EndpointFlag {
-			break
-		}
-		at++
-	}
-	container["command"] = slices.Insert(command, at, any(EndpointFlag))
+	container["command"] = append(command, EndpointFlag) // last, as where the document's own flags stand
 	out, err = yaml.Marshal(manifest)
 	return out, true, err
 }

@@ -21,12 +21,25 @@ import (
 // Images puts a host's images into its containerd, straight from the stream. A runtime of the user's that is not
 // containerd pulls its images itself.
 func Images(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	return images(c, nodes, imagesOf)
+}
+
+// LoadBalancerImages is Images for nodes that have all others, and are to get a load balancer.
+func LoadBalancerImages(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	return images(c, balanced(c, nodes), func(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
+		all, err := imagesOf(c, n)
+		return slices.DeleteFunc(all, func(a bundle.Artifact) bool { return !slices.Contains(a.Roles, bundle.RoleLoadBalancer) }), err
+	})
+}
+
+// images is the phase for those images of a node that of names.
+func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster, *cluster.Node) ([]bundle.Artifact, error)) workflow.Phase {
 	return workflow.Phase{
 		Name:  "images",
 		Short: "put the images into the container runtime",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			images, err := imagesOf(c, c.Node(r))
+			images, err := of(c, c.Node(r))
 			if err != nil || len(images) == 0 {
 				return nil, err
 			}
@@ -52,7 +65,7 @@ func Images(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			return changes, nil
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			images, err := imagesOf(c, c.Node(h))
+			images, err := of(c, c.Node(h))
 			if err != nil {
 				return err
 			}

@@ -56,9 +56,6 @@ func MoveEndpoint(c *cluster.Cluster) workflow.Phase {
 // the Service kubernetes to myadm, which names the load balancers there. One after the other is started anew, and the
 // load balancers send its clients to the others meanwhile.
 func EndpointFlag(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
-	if c.Config.Spec.LoadBalancer.Type != config.LoadBalancerNodeLocal {
-		nodes = nil
-	}
 	path := manifests.StaticPodPath(manifests.APIServerName)
 	return workflow.Phase{
 		Name:     "endpoint-flag",
@@ -66,13 +63,12 @@ func EndpointFlag(c *cluster.Cluster, nodes []*cluster.Node, patience time.Durat
 		Hosts:    cluster.Hosts(nodes),
 		Parallel: 1,
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			pod, err := r.ReadFile(ctx, path)
+			if c.Config.Spec.LoadBalancer.Type != config.LoadBalancerNodeLocal {
+				return nil, nil
+			}
+			_, changed, err := withEndpointFlag(ctx, r)
 			if err != nil {
 				return nil, err
-			}
-			_, changed, err := manifests.WithEndpointFlag(pod)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", path, err)
 			}
 			if changed {
 				return []workflow.Change{{Action: workflow.Update, Object: path, Detail: manifests.EndpointFlag}}, nil
@@ -81,26 +77,52 @@ func EndpointFlag(c *cluster.Cluster, nodes []*cluster.Node, patience time.Durat
 			if err != nil || running {
 				return nil, err
 			}
-			return []workflow.Change{{Action: workflow.Run, Object: manifests.APIServerName, Detail: "wait until it runs with " + manifests.EndpointFlag}}, nil
+			return []workflow.Change{{Action: workflow.Run, Object: manifests.APIServerName, Detail: "with " + manifests.EndpointFlag}}, nil
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			pod, err := h.ReadFile(ctx, path)
+			pod, _, err := withEndpointFlag(ctx, h)
 			if err != nil {
 				return err
 			}
-			data, changed, err := manifests.WithEndpointFlag(pod)
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
+			// A kubelet that runs would wait long before it starts the new pod. One that starts finds nothing of the old.
+			if _, err := h.Run(ctx, host.Command("systemctl", "stop", "kubelet.service")); err != nil {
+				return fmt.Errorf("stop the kubelet: %w", err)
 			}
-			if changed {
-				if err := h.WriteFiles(ctx, host.File{Path: path, Mode: 0o600, Data: data}); err != nil {
-					return err
-				}
+			if err := h.WriteFiles(ctx, host.File{Path: path, Mode: 0o600, Data: pod}); err != nil {
+				return err
+			}
+			if _, err := h.Run(ctx, host.Command("sh", "-c", endScript, "sh", manifests.APIServerName)); err != nil {
+				return fmt.Errorf("end the API server: %w", err)
+			}
+			if _, err := h.Run(ctx, host.Command("systemctl", "start", "kubelet.service")); err != nil {
+				return fmt.Errorf("start the kubelet: %w", err)
 			}
 			return waitRestarted(ctx, c, c.Node(h), patience)
 		},
 	}
 }
+
+// withEndpointFlag is the static pod of a host's API server with the flag.
+func withEndpointFlag(ctx context.Context, r host.Reader) (pod []byte, changed bool, err error) {
+	path := manifests.StaticPodPath(manifests.APIServerName)
+	have, err := r.ReadFile(ctx, path)
+	if err != nil {
+		return nil, false, err
+	}
+	pod, changed, err = manifests.WithEndpointFlag(have)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", path, err)
+	}
+	return pod, changed, nil
+}
+
+// endScript ends the processes whose program is named $1 and waits until they are gone.
+const endScript = `
+of() { for f in /proc/[0-9]*/exe; do [ "$(readlink "$f" 2>/dev/null | sed 's,.*/,,')" = "$1" ] && echo "$f" | cut -d/ -f3; done; }
+pids=$(of "$1")
+[ -z "$pids" ] || kill $pids
+while [ -n "$(of "$1")" ]; do sleep 0.1; done
+`
 
 // waitRestarted waits until a control plane's API server runs with the flag, and is ready.
 func waitRestarted(ctx context.Context, c *cluster.Cluster, n *cluster.Node, patience time.Duration) error {
