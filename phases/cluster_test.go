@@ -25,7 +25,8 @@ const testVersion = "v1.37.2"
 // testNow is the operator's clock.
 var testNow = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
 
-// testCluster is a cluster of fresh machines, the first one its control plane, and a bundle for it.
+// testCluster is a cluster of fresh machines, and a bundle for it. Its control planes are the first one and those whose
+// names begin with cp-.
 func testCluster(t testing.TB, names ...string) (*cluster.Cluster, []*machine) {
 	t.Helper()
 	cfg := &config.Cluster{}
@@ -36,7 +37,7 @@ func testCluster(t testing.TB, names ...string) (*cluster.Cluster, []*machine) {
 		m := newMachine(t, name)
 		machines = append(machines, m)
 		spec := config.Host{Name: name, Address: fmt.Sprintf("10.0.0.%d", i+1), AdvertiseAddress: fmt.Sprintf("10.0.0.%d", i+1)}
-		if i == 0 {
+		if i == 0 || strings.HasPrefix(name, "cp-") {
 			spec.Roles = []config.Role{config.RoleControlPlane}
 		}
 		cfg.Spec.Hosts = append(cfg.Spec.Hosts, spec)

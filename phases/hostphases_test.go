@@ -134,6 +134,23 @@ var hostPhases = []hostPhase{
 		},
 	},
 	{
+		name:    "load-balancer",
+		prepare: nodeLocal,
+		phase:   func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return LoadBalancer(c, one(n)) },
+		blank:   created(config.ManifestsDir, manifests.HAProxyConfigPath, balancerPod),
+		damages: []damage{
+			{"the configuration is gone", func(m *machine) { m.Delete(manifests.HAProxyConfigPath) }, created(manifests.HAProxyConfigPath)},
+			{"the configuration was edited, and loaded", func(m *machine) {
+				m.touch(manifests.HAProxyConfigPath, 0o644, "global\n")
+				m.balancer.start()
+			}, []string{"update " + manifests.HAProxyConfigPath}},
+			{"HAProxy goes by an older list", func(m *machine) { m.balancer.runsOld() }, []string{"run haproxy"}},
+			{"the manifest was edited", func(m *machine) { m.touch(balancerPod, 0o600, "kind: Pod\n") }, []string{"update " + balancerPod}},
+			{"HAProxy cannot read the configuration", func(m *machine) { m.chmod(manifests.HAProxyConfigPath, 0o600) }, []string{"update " + manifests.HAProxyConfigPath}},
+			{"all can look into the folder of manifests", func(m *machine) { m.Mkdir(config.ManifestsDir, 0o755) }, []string{"update " + config.ManifestsDir}},
+		},
+	},
+	{
 		name:    "kubelet",
 		prepare: after(func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Binaries(c, one(n)) }),
 		phase:   testKubelet,

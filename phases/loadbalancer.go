@@ -121,6 +121,7 @@ func loadedVersion(ctx context.Context, n *cluster.Node) string {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	transport := &http.Transport{DialContext: n.Dial, DisableKeepAlives: true}
+	defer transport.CloseIdleConnections() // which also ends a dial that outlives its request
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, versionURL, nil)
 	if err != nil {
 		return ""

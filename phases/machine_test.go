@@ -36,7 +36,8 @@ type machine struct {
 	kernel     kernel
 	containerd containerd
 	survey     surveyed
-	mounts     []string // mount points; one that is mounted over is there twice
+	balancer   *balancer // nil until balance
+	mounts     []string  // mount points; one that is mounted over is there twice
 }
 
 func newMachine(t testing.TB, name string) *machine {
