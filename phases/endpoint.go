@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/myadm/myadm/cluster"
@@ -40,14 +41,8 @@ var balancerPods = kube.Selector{APIVersion: "v1", Kind: "Pod", Namespace: "kube
 func endpointNodes(ctx context.Context, c *cluster.Cluster) ([]manifests.EndpointNode, error) {
 	byName := map[string]netip.Addr{}
 	if client, err := c.Kube(ctx); err == nil {
-		pods, err := kube.List[corev1.Pod](ctx, client, balancerPods)
-		if err != nil {
+		if byName, err = balancedNodes(ctx, client); err != nil {
 			return nil, err
-		}
-		for _, pod := range pods {
-			if addr, err := netip.ParseAddr(pod.Status.HostIP); err == nil && pod.Spec.NodeName != "" {
-				byName[pod.Spec.NodeName] = addr
-			}
 		}
 	}
 	for _, h := range c.Config.Spec.Hosts {
@@ -64,4 +59,44 @@ func endpointNodes(ctx context.Context, c *cluster.Cluster) ([]manifests.Endpoin
 	}
 	slices.SortFunc(nodes, func(a, b manifests.EndpointNode) int { return strings.Compare(a.Name, b.Name) })
 	return nodes, nil
+}
+
+// balancedNodes are the nodes that the cluster itself knows to have a load balancer: by the mirror pod, which may come a
+// minute after the node, or by an earlier run of this phase.
+func balancedNodes(ctx context.Context, r kube.Reader) (map[string]netip.Addr, error) {
+	byName := map[string]netip.Addr{}
+	note := func(node, address string) {
+		if addr, err := netip.ParseAddr(address); err == nil && node != "" {
+			byName[node] = addr
+		}
+	}
+	slice, err := kube.Get[discoveryv1.EndpointSlice](ctx, r, kube.Ref{
+		APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice", Namespace: "default", Name: "kubernetes",
+	})
+	if err != nil && !kube.NotFound(err) {
+		return nil, err
+	}
+	if err == nil {
+		nodes, err := r.List(ctx, kube.Selector{APIVersion: "v1", Kind: "Node"})
+		if err != nil {
+			return nil, err
+		}
+		there := map[string]bool{}
+		for _, n := range nodes {
+			there[n.GetName()] = true
+		}
+		for _, e := range slice.Endpoints {
+			if e.NodeName != nil && there[*e.NodeName] && len(e.Addresses) > 0 {
+				note(*e.NodeName, e.Addresses[0])
+			}
+		}
+	}
+	pods, err := kube.List[corev1.Pod](ctx, r, balancerPods)
+	if err != nil {
+		return nil, err
+	}
+	for _, pod := range pods {
+		note(pod.Spec.NodeName, pod.Status.HostIP)
+	}
+	return byName, nil
 }
