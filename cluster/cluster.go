@@ -202,7 +202,7 @@ func (c *Cluster) ControlPlanes() []*Node { return c.WithRole(config.RoleControl
 func (c *Cluster) stayingFirst() []*Node {
 	var staying, leaving []*Node
 	for _, n := range c.ControlPlanes() {
-		if c.IsLeaving(n) {
+		if c.IsLeaving(n.Spec) {
 			leaving = append(leaving, n)
 		} else {
 			staying = append(staying, n)
@@ -211,9 +211,9 @@ func (c *Cluster) stayingFirst() []*Node {
 	return append(staying, leaving...)
 }
 
-// IsLeaving tells whether a node is one of those that are being taken out of the cluster.
-func (c *Cluster) IsLeaving(n *Node) bool {
-	return slices.ContainsFunc(c.Leaving, func(h config.Host) bool { return h.Name == n.Spec.Name && h.Address == n.Spec.Address })
+// IsLeaving tells whether a host is one of those that are being taken out of the cluster.
+func (c *Cluster) IsLeaving(h config.Host) bool {
+	return slices.ContainsFunc(c.Leaving, func(l config.Host) bool { return l.Name == h.Name && l.Address == h.Address })
 }
 
 // Workers returns the nodes that only run workloads.

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"strconv"
 	"time"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
@@ -88,6 +91,13 @@ func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch c.Config.Spec.LoadBalancer.Type {
+	case config.LoadBalancerExternal, config.LoadBalancerKeepalived:
+		// The endpoint may be moving just now, or send this to another control plane.
+		if data, _, err = certs.PointAt(data, "https://"+c.ownServer(n)); err != nil {
+			return nil, err
+		}
+	}
 	client, err := kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
 	if err != nil {
 		return nil, err
@@ -97,6 +107,11 @@ func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
 	}
 	c.clients[n] = client
 	return client, nil
+}
+
+// ownServer is the API server of a control plane itself.
+func (c *Cluster) ownServer(n *Node) string {
+	return net.JoinHostPort(n.Spec.AdvertiseAddress, strconv.Itoa(int(c.Config.Spec.APIServerPort)))
 }
 
 // AdminKubeconfig reads a control plane's strongest kubeconfig: super-admin.conf, which works before there is any RBAC

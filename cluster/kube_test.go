@@ -58,7 +58,7 @@ func TestKubeGoesThroughTheControlPlane(t *testing.T) {
 	})
 	worker, _ := controlPlane(t, "w-1", conf(config.AdminConf, server.Kubeconfig()))
 	worker.Spec.Roles = []config.Role{config.RoleWorker} // and so it is not asked
-	c := &Cluster{Nodes: []*Node{worker, blank, n}}
+	c := &Cluster{Config: &config.Cluster{}, Nodes: []*Node{worker, blank, n}}
 	client, err := c.Kube(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestKubeWithoutACluster(t *testing.T) {
 	f.Lose(errors.New("no answer"))
 	bad, _ := controlPlane(t, "cp-3", conf(config.AdminConf, []byte("{")))
 
-	c := &Cluster{Nodes: []*Node{blank}}
+	c := &Cluster{Config: &config.Cluster{}, Nodes: []*Node{blank}}
 	if _, err := c.Kube(t.Context()); !errors.Is(err, ErrNoCluster) || !strings.Contains(err.Error(), "hint: run myadm init") {
 		t.Errorf("blank: got %v, want ErrNoCluster", err)
 	}
@@ -97,7 +97,7 @@ func TestKubeWithoutACluster(t *testing.T) {
 
 	// A control plane that cannot be asked may have a cluster: that is no ErrNoCluster.
 	for _, n := range []*Node{lost, bad} {
-		c := &Cluster{Nodes: []*Node{n}}
+		c := &Cluster{Config: &config.Cluster{}, Nodes: []*Node{n}}
 		_, err := c.Kube(t.Context())
 		if err == nil || errors.Is(err, ErrNoCluster) || !strings.HasPrefix(err.Error(), fmt.Sprintf("%s: ", n.Name())) {
 			t.Errorf("%s: got %v", n.Name(), err)
@@ -138,7 +138,7 @@ func TestKubePicksALivingControlPlane(t *testing.T) {
 		{"none is ready", [3]state{down, starting, starting}, 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &Cluster{}
+			c := &Cluster{Config: &config.Cluster{}}
 			var servers []*kubetest.Server
 			for i, arrange := range tt.states {
 				n, s := withAPI(t, fmt.Sprintf("cp-%d", i+1))
@@ -178,7 +178,7 @@ func TestKubePicksALivingControlPlane(t *testing.T) {
 }
 
 func TestKubeIsInterruptedWhileItAsks(t *testing.T) {
-	c := &Cluster{}
+	c := &Cluster{Config: &config.Cluster{}}
 	stop := errors.New("the operator said stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)

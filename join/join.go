@@ -89,6 +89,9 @@ func Prepare(ctx context.Context, c *cluster.Cluster, present, nodes []*cluster.
 	if err := j.learn(ctx, c, client); err != nil {
 		return nil, err
 	}
+	if kind := c.Config.Spec.LoadBalancer.Type; len(present) > 0 && kind != "" && kind != config.LoadBalancerNodeLocal {
+		j.Server = "https://" + c.Config.Endpoint()
+	}
 	return j, j.gainAdmin(ctx, c, nodes, opts)
 }
 

@@ -146,7 +146,7 @@ var debianSets = []debianSet{{
 }, {
 	name: "haproxy", packages: []string{"haproxy"}, programs: []string{"usr/sbin/haproxy"},
 }, {
-	name: "keepalived", packages: []string{"keepalived"}, programs: []string{"usr/sbin/keepalived"},
+	name: "keepalived", packages: []string{"keepalived", "grep"}, programs: []string{"usr/sbin/keepalived", "bin/grep"},
 }}
 
 // iptablesLinks lets iptables mean the nft variant, as distributions' alternatives do today, and keeps both by name.
