@@ -179,6 +179,9 @@ func tellKey(streams Streams, flags initFlags, key certs.CertificateKey) error {
 
 // controlPlane reads the document and connects to its control planes: a cluster is started only where none of them has one.
 func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster.Cluster, error) {
+	if len(f.hosts) > 1 {
+		return nil, usageError{errors.New("init makes one control plane; hint: further hosts join, and `myadm apply -f` makes a whole cluster of a document")}
+	}
 	cfg, err := f.load(config.RoleControlPlane)
 	if err != nil {
 		return nil, err
