@@ -126,7 +126,7 @@ func (r *EtcdRestore) look(ctx context.Context, n *cluster.Node) (EtcdRestore, e
 	if err != nil {
 		return EtcdRestore{}, err
 	}
-	if r.source.Member == n.Spec.Name && !state.swapped && !state.database {
+	if r.source.Member == n.Spec.Name && !state.database && !state.made {
 		return EtcdRestore{}, fmt.Errorf("%s is not there; hint: the member has no data that could be restored", folder.database())
 	}
 	return EtcdRestore{pod: pod, folder: folder, Resume: state.swapped}, nil

@@ -71,8 +71,9 @@ func (r *EtcdRestore) makeData() workflow.Phase {
 		Hosts: cluster.Hosts([]*cluster.Node{r.Target}),
 		Check: func(ctx context.Context, reader host.Reader) ([]workflow.Change, error) {
 			state, err := r.folder.read(ctx, reader)
-			// A member may have gone on since an earlier run has copied its database.
-			if err != nil || state.swapped || state.made && (r.made || r.source.Member == "") {
+			// A member that still has its data may have gone on since an earlier run has copied it.
+			stale := r.source.Member != "" && !r.made && state.database
+			if err != nil || state.swapped || state.made && !stale {
 				return nil, err
 			}
 			return []workflow.Change{{Action: workflow.Create, Object: r.folder.newMember()}}, nil

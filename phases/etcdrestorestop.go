@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -15,8 +17,7 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// stoppedPods are the components that must not outlive the data that they know, in the order in which they end: etcd is the
-// last, so that the API server need not wait for it in vain. All start anew with the kubelet.
+// stoppedPods are the components that must not outlive the data that they know. All start anew with the kubelet.
 var stoppedPods = []string{manifests.ControllerManagerName, manifests.SchedulerName, manifests.APIServerName, manifests.EtcdName}
 
 // runningScript prints the names of those of the components $1 whose container runs, each with the container's ID. The
@@ -47,8 +48,12 @@ while runs "$@"; do
 done
 `
 
-// endPatience is how many tenths of a second a component gets to end by itself. etcd closes its database in that time.
-const endPatience = "200"
+// How many tenths of a second components get to end by themselves. etcd closes its database in that time; the others have
+// nothing to lose, and wait for an answer of etcd's that never comes when it has no quorum.
+const (
+	etcdEndPatience   = "200"
+	clientEndPatience = "20"
+)
 
 // stopControlPlane ends the static pods of the control plane on hosts without a kubelet that would start them anew.
 func stopControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
@@ -69,20 +74,36 @@ func stopControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase 
 			if err != nil {
 				return err
 			}
+			var clients errgroup.Group
 			for _, p := range running {
-				argv := append([]string{"sh", "-c", endTaskScript, "sh", p.id, endPatience}, ctr(c).Argv...)
-				if _, err := h.Run(ctx, host.Command(argv...)); err != nil {
-					return fmt.Errorf("stop %s: %w", p.name, err)
+				if p.name != manifests.EtcdName {
+					clients.Go(func() error { return p.end(ctx, c, h, clientEndPatience) })
 				}
 			}
-			return nil
+			if err := clients.Wait(); err != nil {
+				return err
+			}
+			for _, p := range running {
+				if p.name == manifests.EtcdName {
+					err = errors.Join(err, p.end(ctx, c, h, etcdEndPatience))
+				}
+			}
+			return err
 		},
 	}
 }
 
 type runningPod struct{ name, id string }
 
-// runningPods are the components that run, in the order of stoppedPods.
+func (p runningPod) end(ctx context.Context, c *cluster.Cluster, h host.Host, patience string) error {
+	argv := append([]string{"sh", "-c", endTaskScript, "sh", p.id, patience}, ctr(c).Argv...)
+	if _, err := h.Run(ctx, host.Command(argv...)); err != nil {
+		return fmt.Errorf("stop %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// runningPods are the components that run.
 func runningPods(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]runningPod, error) {
 	argv := append([]string{"sh", "-c", runningScript, "sh", strings.Join(stoppedPods, " ")}, ctr(c).Argv...)
 	out, err := r.Query(ctx, host.Command(argv...))
