@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/etcd"
+	"github.com/myadm/myadm/status"
 )
 
 func newEtcdCommand(streams Streams) *cobra.Command {
@@ -47,22 +47,6 @@ the members that are left remember.`,
 	return cmd
 }
 
-// memberLine is a member in the list.
-type memberLine struct {
-	Name        string   `json:"name,omitempty"`
-	ID          string   `json:"id"`
-	Role        string   `json:"role"` // leader, member or learner
-	Healthy     bool     `json:"healthy"`
-	Health      string   `json:"health"`
-	Version     string   `json:"version,omitempty"`
-	DBSize      int64    `json:"dbSize,omitempty"`
-	DBSizeInUse int64    `json:"dbSizeInUse,omitempty"`
-	Lag         *uint64  `json:"lag,omitempty"` // entries; nil: unknown
-	PeerURLs    []string `json:"peerURLs"`
-	ClientURLs  []string `json:"clientURLs,omitempty"`
-	Error       string   `json:"error,omitempty"`
-}
-
 func runEtcdMembers(ctx context.Context, streams Streams, t target, output outputFlag) error {
 	c, err := t.reach(ctx, streams)
 	if err != nil {
@@ -80,26 +64,34 @@ func runEtcdMembers(ctx context.Context, streams Streams, t target, output outpu
 		}
 		fmt.Fprintf(streams.Err, "warning: etcd has no quorum: %v\n", noQuorum)
 	}
-	lines := memberLines(etcd.Observe(ctx, client, members))
+	lines := status.Members(etcd.Observe(ctx, client, members))
 	if output.json() {
 		return writeJSON(streams.Out, struct {
-			Quorum  bool         `json:"quorum"`
-			Members []memberLine `json:"members"`
+			Quorum  bool            `json:"quorum"`
+			Members []status.Member `json:"members"`
 		}{noQuorum == nil, lines})
 	}
 	w := tabwriter.NewWriter(streams.Out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "NAME\tID\tROLE\tVERSION\tDB SIZE\tLAG\tHEALTH")
 	for _, l := range lines {
-		size, lag := "-", "-"
-		if l.DBSize > 0 {
-			size = formatBytes(l.DBSize)
-		}
-		if l.Lag != nil {
-			lag = strconv.FormatUint(*l.Lag, 10)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", orDash(l.Name), l.ID, l.Role, orDash(l.Version), size, lag, l.Health)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", orDash(l.Name), l.ID, l.Role, orDash(l.Version), dbSize(l), lag(l), l.Health)
 	}
 	return w.Flush()
+}
+
+// dbSize and lag are what a table has for a member.
+func dbSize(m status.Member) string {
+	if m.DBSize == 0 {
+		return "-"
+	}
+	return formatBytes(m.DBSize)
+}
+
+func lag(m status.Member) string {
+	if m.Lag == nil {
+		return "-"
+	}
+	return strconv.FormatUint(*m.Lag, 10)
 }
 
 func orDash(s string) string {
@@ -107,60 +99,6 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// memberLines are the members by name, those without one at the end.
-func memberLines(observed []etcd.Observation) []memberLine {
-	var committed uint64
-	for _, o := range observed {
-		if o.Err == nil && o.Status.Leader == o.Status.ID {
-			committed = o.Status.RaftIndex
-		}
-	}
-	lines := make([]memberLine, 0, len(observed))
-	for _, o := range observed {
-		l := memberLine{
-			Name: o.Member.Name, ID: etcd.FormatID(o.Member.ID), Role: "member", PeerURLs: o.Member.PeerURLs, ClientURLs: o.Member.ClientURLs,
-			Version: o.Status.Version, DBSize: o.Status.DBSize, DBSizeInUse: o.Status.DBSizeInUse,
-		}
-		switch {
-		case o.Member.Learner:
-			l.Role = "learner"
-		case o.Err == nil && o.Status.Leader == o.Status.ID:
-			l.Role = "leader"
-		}
-		if o.Err == nil && committed > 0 {
-			lag := committed - min(o.Status.AppliedIndex, committed)
-			l.Lag = &lag
-		}
-		l.Healthy, l.Health = health(o)
-		if o.Err != nil {
-			l.Error = o.Err.Error()
-		}
-		lines = append(lines, l)
-	}
-	slices.SortStableFunc(lines, func(a, b memberLine) int {
-		if (a.Name == "") != (b.Name == "") {
-			return strings.Compare(b.Name, a.Name)
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	return lines
-}
-
-// health is a member's health in a few words.
-func health(o etcd.Observation) (bool, string) {
-	switch {
-	case !o.Member.Started():
-		return false, "not started"
-	case o.Err != nil:
-		return false, "no answer"
-	case len(o.Status.Errors) > 0:
-		return false, strings.Join(o.Status.Errors, ", ")
-	case !o.Alive():
-		return false, "no leader"
-	}
-	return true, "ok"
 }
 
 // reach connects to the control planes that can be reached, of which there must be one, and warns of the others.

@@ -72,6 +72,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a host was refus
 		newApplyCommand(streams),
 		newInitCommand(streams),
 		newJoinCommand(streams),
+		newStatusCommand(streams),
 		newResetCommand(streams),
 		newTokenCommand(streams),
 		newKubeconfigCommand(streams),

@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BUNDLE", filepath.Join(env.WorkDir, "bundle-v1.36.3"))
 			return makeBundle(filepath.Join(env.WorkDir, "bundle-v1.36.3"), "v1.36.3")
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"status": status},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"status": wantStatus},
 	})
 }
 
@@ -55,8 +55,8 @@ func makeBundle(dir, version string) error {
 	return w.Close()
 }
 
-// status CODE COMMAND... runs a command that must end with an exit code.
-func status(ts *testscript.TestScript, neg bool, args []string) {
+// wantStatus is status CODE COMMAND...: it runs a command that must end with an exit code.
+func wantStatus(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: status CODE COMMAND...")
 	}
