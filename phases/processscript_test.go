@@ -26,9 +26,15 @@ type process struct {
 // at the latest.
 func pretend(t *testing.T, script string, argv ...string) *process {
 	t.Helper()
+	return shellAt(t, "/bin/sh", script, argv...)
+}
+
+// shellAt is pretend with a shell that lies elsewhere.
+func shellAt(t *testing.T, path, script string, argv ...string) *process {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "script")
 	write(t, file, script)
-	cmd := exec.Command("/bin/sh")
+	cmd := exec.Command(path)
 	cmd.Args = append([]string{argv[0], file}, argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r, w, err := os.Pipe()
@@ -183,5 +189,37 @@ func TestRunsWith(t *testing.T) {
 	start(program, flag+"t")
 	if with() {
 		t.Error("of two programs one is without the flag")
+	}
+}
+
+// Only the program itself ends, whatever others call themselves.
+func TestEndScript(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "myadm-test-server")
+	data, err := os.ReadFile("/bin/sh")
+	if err == nil {
+		err = os.WriteFile(program, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := shellAt(t, program, idle, "sh")
+	namesake := pretend(t, "trap 'echo lives; exit' USR1; "+idle, filepath.Base(program))
+	ours.line()
+	namesake.line()
+	done := make(chan error, 1)
+	go func() { done <- ours.cmd.Wait() }() // or it stays as a zombie
+	if _, err := (shell{}).Query(t.Context(), host.Command("sh", "-c", endScript, "sh", filepath.Base(program))); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("the program has ended by itself")
+	}
+	namesake.signal(syscall.SIGUSR1)
+	if got := namesake.line(); got != "lives" {
+		t.Error(got)
+	}
+	if _, err := (shell{}).Query(t.Context(), host.Command("sh", "-c", endScript, "sh", "myadm-test-no-server")); err != nil {
+		t.Errorf("without the program: %v", err)
 	}
 }
