@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -111,6 +112,36 @@ var hostPhases = []hostPhase{
 		opaque: secretContent,
 	},
 	{
+		name: "certs of one that joins",
+		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+			return JoinCerts(c, one(n), givenPKI(c))
+		},
+		blank: slices.Concat(sharedFiles, slices.DeleteFunc(slices.Clone(pkiFiles), func(s string) bool { return slices.Contains(sharedFiles, s) })),
+		damages: []damage{
+			{"an authority's key can be read by all", func(m *machine) { m.chmod(config.PKIDir+"/ca.key", 0o644) }, []string{"update " + config.PKIDir + "/ca.key"}},
+			{"a shared file is gone", func(m *machine) { m.Delete(config.PKIDir + "/etcd/ca.key") }, created(config.PKIDir + "/etcd/ca.key")},
+			{"all of an authority is gone", func(m *machine) {
+				m.Delete(config.PKIDir + "/front-proxy-ca.key")
+				m.Delete(config.PKIDir + "/front-proxy-ca.crt")
+			}, created(config.PKIDir+"/front-proxy-ca.crt", config.PKIDir+"/front-proxy-ca.key")},
+			{"a certificate is gone", func(m *machine) { m.Delete(config.PKIDir + "/etcd/peer.crt") },
+				[]string{"update " + config.PKIDir + "/etcd/peer.key", "create " + config.PKIDir + "/etcd/peer.crt"}},
+		},
+		opaque: secretContent,
+	},
+	{
+		name: "kubeconfigs of one that joins",
+		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+			return JoinKubeconfigs(c, one(n), givenPKI(c))
+		},
+		blank: created(config.AdminConf, config.ControllerManagerConf, config.SchedulerConf),
+		damages: []damage{
+			{"one can be read by all", func(m *machine) { m.chmod(config.SchedulerConf, 0o640) }, []string{"update " + config.SchedulerConf}},
+			{"one is gone", func(m *machine) { m.Delete(config.AdminConf) }, created(config.AdminConf)},
+		},
+		opaque: secretContent,
+	},
+	{
 		name:  "etcd",
 		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Etcd(c, one(n)) },
 		blank: created(config.EtcdDataDir, config.ManifestsDir+"/etcd.yaml"),
@@ -192,6 +223,9 @@ var pkiFiles = func() []string {
 	}
 	return append(all, created(config.PKIDir+"/sa.key", config.PKIDir+"/sa.pub")...)
 }()
+
+// sharedFiles are those of them that a control plane that joins is given.
+var sharedFiles = created(slices.Sorted(slices.Values(certs.SharedPaths(false)))...)
 
 func secretContent(path string) bool {
 	return strings.HasPrefix(path, config.KubernetesDir) || strings.HasPrefix(path, config.KubeletDir+"/pki")
