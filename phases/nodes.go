@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/host"
@@ -58,13 +59,16 @@ func marksOf(n *cluster.Node) (name string, marks kube.NodeMarks) {
 func nodeRef(name string) kube.Ref { return kube.Ref{APIVersion: "v1", Kind: "Node", Name: name} }
 
 // IsReady tells whether a node is registered and Ready by the word of a kubelet that was started at since; the zero time
-// takes any.
+// takes any. A node whose load balancer has no API server to offer, as when one is started anew, is not: it can be waited
+// for.
 func IsReady(ctx context.Context, r kube.Reader, name string, since time.Time) (bool, error) {
 	node, err := kube.Get[corev1.Node](ctx, r, nodeRef(name))
-	if kube.NotFound(err) {
+	var judged apierrors.APIStatus
+	switch {
+	case err == nil:
+	case kube.NotFound(err), ctx.Err() == nil && !errors.As(err, &judged):
 		return false, nil
-	}
-	if err != nil {
+	default:
 		return false, err
 	}
 	ready, _ := readySince(node, since)
