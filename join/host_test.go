@@ -63,13 +63,24 @@ func newNetwork(t testing.TB, workers ...string) *network {
 		host.File{Path: config.SuperAdminConf, Mode: 0o600, Data: server.Kubeconfig()},
 		host.File{Path: config.PKIDir + "/ca.crt", Mode: 0o644, Data: server.CA()},
 	)
-	run(t, phases.UploadConfig(n.cluster))
+	run(t, phases.UploadConfig(n.cluster), phases.Endpoint(n.cluster))
 	t.Cleanup(func() {
 		if client, err := n.cluster.Kube(context.Background()); err == nil {
 			client.Close()
 		}
 	})
 	return n
+}
+
+// present are the document's control planes that are in the cluster.
+func (n *network) present(c *cluster.Cluster) []*cluster.Node {
+	var present []*cluster.Node
+	for _, node := range c.ControlPlanes() {
+		if _, ok := n.fakes[node.Spec.Name].Get(config.SuperAdminConf); ok {
+			present = append(present, node)
+		}
+	}
+	return present
 }
 
 // withoutControlPlane is the cluster of a document, or of flags, that names workers only.

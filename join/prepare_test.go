@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/myadm/myadm/bundle"
@@ -19,14 +18,14 @@ var kubeletConfigMap = kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: 
 
 func TestPrepareAsAdministrator(t *testing.T) {
 	n := newNetwork(t, "w-1", "w-2")
-	j, err := Prepare(t.Context(), n.cluster, n.workers, Options{})
+	j, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.workers, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j.Server != "https://10.0.0.1:6443" || string(j.CA) != string(n.server.CA()) || j.admin == nil {
+	if j.Server != "https://"+n.server.Address() || string(j.CA) != string(n.server.CA()) || !j.administers || j.signs {
 		t.Errorf("server %s, CA\n%s", j.Server, j.CA)
 	}
-	if j.endpoint() != "10.0.0.1:6443" {
+	if j.endpoint() != n.server.Address() {
 		t.Errorf("endpoint %s", j.endpoint())
 	}
 	if got := tokens(t, n); len(got) > 0 {
@@ -91,11 +90,11 @@ func TestPrepareByToken(t *testing.T) {
 	opts := Options{ // an address that only the hosts know; the server's certificate names it
 		Endpoint: "example.com:6443", Token: testToken(t, tokenID+"."+tokenSecret), CACertHashes: []string{pin(t, n.server.CA())},
 	}
-	j, err := Prepare(t.Context(), c, n.workers, opts)
+	j, err := Prepare(t.Context(), c, nil, n.workers, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j.Server != "https://"+n.server.Address() || string(j.CA) != string(n.server.CA()) || j.admin != nil {
+	if j.Server != "https://"+opts.Endpoint || string(j.CA) != string(n.server.CA()) || j.administers {
 		t.Errorf("server %s, CA\n%s", j.Server, j.CA)
 	}
 	if token, err := j.token(t.Context()); err != nil || token != opts.Token {
@@ -112,7 +111,7 @@ func TestPrepareByToken(t *testing.T) {
 func TestPrepareOfHostsThatHaveJoined(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	n.joined("w-1")
-	j, err := Prepare(t.Context(), n.withoutControlPlane(), n.workers, Options{})
+	j, err := Prepare(t.Context(), n.withoutControlPlane(), nil, n.workers, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +129,7 @@ func TestPrepareLearnsOfTheCluster(t *testing.T) {
 	c.Config.Spec.KubernetesVersion, c.Config.Spec.Networking.PodSubnet = "v1.36.3", "10.99.0.0/16"
 	c.Config.Spec.Kubelet = map[string]any{"maxPods": int64(5)}
 	n.joined("w-1")
-	if _, err := Prepare(t.Context(), c, n.workers, Options{}); err != nil {
+	if _, err := Prepare(t.Context(), c, nil, n.workers, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	spec := c.Config.Spec
@@ -145,11 +144,8 @@ func TestPrepareLearnsOfTheCluster(t *testing.T) {
 // In a cluster that kubeadm made, nothing says what the network plugin is, and so it is none of ours.
 func TestPrepareInAClusterOfKubeadm(t *testing.T) {
 	n := newNetwork(t, "w-1")
-	ref := kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: "kubeadm-config"}
-	o := n.server.Object(ref)
-	o.SetAnnotations(nil)
-	n.server.Put(t, o)
-	if _, err := Prepare(t.Context(), n.cluster, n.workers, Options{}); err != nil {
+	n.server.Remove(kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: "myadm-config"})
+	if _, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.workers, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if plugin := n.cluster.Config.Spec.Networking.Plugin; plugin != config.PluginNone {
@@ -202,7 +198,7 @@ func TestPrepareRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNetwork(t, "w-1")
 			c, nodes := tt.arrange(t, n)
-			_, err := Prepare(t.Context(), c, nodes, Options{})
+			_, err := Prepare(t.Context(), c, n.present(c), nodes, Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
@@ -213,18 +209,18 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 }
 
-func TestWorkersAreMadeInOrder(t *testing.T) {
+func TestNodesAreMadeInOrder(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	names := func(j *Joining) []string {
 		var all []string
-		for _, s := range Workers(n.cluster, n.workers, j, Options{}) {
+		for _, s := range Steps(n.cluster, n.workers, n.present(n.cluster), j, Options{}) {
 			for _, p := range s.Phases() {
 				all = append(all, p.Name)
 			}
 		}
 		return all
 	}
-	j, err := Prepare(t.Context(), n.cluster, n.workers, Options{})
+	j, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.workers, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,11 +235,25 @@ func TestWorkersAreMadeInOrder(t *testing.T) {
 	before("preflight", "runtime")
 	before("tls-bootstrap", "kubelet")
 	before("binaries", "kubelet")
-	before("kubelet", "node-ready")
+	before("kubelet", "etcd-join")
+	before("etcd-join", "control-plane")
+	before("control-plane", "wait-control-plane")
+	before("wait-control-plane", "node-ready")
 	before("node-ready", "mark-nodes")
-	j.admin = nil // by token: nobody is there who may label others' nodes
-	if diff := cmp.Diff(all[:len(all)-1], names(j)); diff != "" {
-		t.Errorf("by token (-want +got):\n%s", diff)
+	j.signs = true // the CA's key is at hand, and nobody has to be asked
+	if signed := names(j); index(signed, "tls-bootstrap") >= 0 || index(signed, "credentials") > index(signed, "kubelet") {
+		t.Errorf("with the CA's key: %q", signed)
+	}
+	if i := index(all, "endpoint"); i >= 0 {
+		t.Error("the endpoint of a cluster without a load balancer is touched")
+	}
+	n.cluster.Config.Spec.LoadBalancer.Type = config.LoadBalancerNodeLocal
+	all = names(j)
+	before("mark-nodes", "endpoint")
+	before("endpoint", "endpoint-flag")
+	j.administers = false // by token, a worker changes nothing in the cluster
+	if i := index(names(j), "endpoint"); i >= 0 {
+		t.Error("a token is no administrator's")
 	}
 }
 
