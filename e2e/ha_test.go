@@ -108,6 +108,7 @@ func (s *site) readyz(ctx context.Context, t *testing.T, dial func(ctx context.C
 
 // testApplyAgain runs apply again and compares all that a run could have touched.
 func (s *site) testApplyAgain(t *testing.T, hosts ...string) {
+	s.waitPods(t)
 	objects, lives := s.restingObjects(t), s.lives(t)
 	files := map[string]listing{}
 	for _, h := range hosts {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,8 +38,20 @@ func (r result) want(t *testing.T, code int) result {
 	if r.code != code {
 		t.Fatalf("want exit code %d, got: %s", code, r)
 	}
-	t.Logf("%.60s...: %.1f s", r.command, r.took.Seconds())
+	t.Logf("%.60s...: %.1f s%s", r.command, r.took.Seconds(), r.slowest())
 	return r
+}
+
+// phaseEnd is how the log tells of a phase that took seconds.
+var phaseEnd = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d +(\S+ +\S+ +done, .*\(([1-9]|\d\d+)\.\ds\))$`)
+
+// slowest are the phases that took the time of a command that told of them.
+func (r result) slowest() string {
+	var out strings.Builder
+	for _, m := range phaseEnd.FindAllStringSubmatch(r.stderr, -1) {
+		out.WriteString("\n\t" + m[1])
+	}
+	return out.String()
 }
 
 // decode reads the result that -o json put on stdout.

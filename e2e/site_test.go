@@ -134,7 +134,7 @@ func (s *site) restConfig(t *testing.T) *rest.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.QPS, config.Burst, config.Timeout = 200, 400, 30*time.Second
+	config.QPS, config.Burst, config.Timeout, config.WarningHandler = 200, 400, 30*time.Second, rest.NoWarnings{}
 	if s.servers != nil {
 		config.Dial, config.ServerName = s.servers.DialContext, "kubernetes" // a name that every API server has
 	}
@@ -178,10 +178,34 @@ func ready(n corev1.Node) error {
 	return fmt.Errorf("node %s is not Ready", n.Name)
 }
 
+// waitPods waits until every pod that is to go on is Ready by the word of its kubelet, which may take it some ten seconds.
+func (s *site) waitPods(t *testing.T) {
+	t.Helper()
+	client := s.api(t)
+	eventually(t, 2*time.Minute, "Ready pods", func(ctx context.Context) error {
+		pods, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, p := range pods.Items {
+			ready := p.Status.Phase == corev1.PodSucceeded
+			for _, c := range p.Status.Conditions {
+				ready = ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}
+			if !ready || p.DeletionTimestamp != nil {
+				errs = append(errs, fmt.Errorf("pod %s/%s is not Ready", p.Namespace, p.Name))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
 // waitAvailable waits until every replica of what runs in the cluster's own namespaces is there: CoreDNS, kube-proxy, the
 // pod network.
 func (s *site) waitAvailable(t *testing.T) {
 	t.Helper()
+	s.waitPods(t)
 	client := s.api(t)
 	eventually(t, 2*time.Minute, "the cluster's own pods", func(ctx context.Context) error {
 		deployments, err := client.AppsV1().Deployments("").List(ctx, metav1.ListOptions{})
