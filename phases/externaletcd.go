@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"time"
@@ -68,7 +70,7 @@ func judgeExternalEtcd(ctx context.Context, c *cluster.Cluster, n *cluster.Node)
 		return nil
 	}
 	ca, cert, key, err := readExternal(external)
-	if os.IsNotExist(err) && external.CAFile == config.PKIDir+"/etcd/ca.crt" {
+	if errors.Is(err, fs.ErrNotExist) && external.CAFile == config.PKIDir+"/etcd/ca.crt" {
 		return nil
 	}
 	const name = "ExternalEtcd"

@@ -75,6 +75,9 @@ func TestPreflightFindings(t *testing.T) {
 		{"a control plane with little memory", func(g *ground) { g.cp.Facts.MemoryKiB = 1 << 20 }, "cp-1", "Mem", refused, "1024 MiB"},
 		{"a worker with little memory", func(g *ground) { g.w.Facts.MemoryKiB = 1 << 20 }, "", "", false, ""},
 		{"a full disk", func(g *ground) { g.wm.survey.freeKiB = 1 << 20 }, "w-1", "Disk", refused, "/var/lib has 1024 MiB free"},
+		{"an external etcd's files that are not there", func(g *ground) {
+			g.c.Config.Spec.Etcd.External = &config.ExternalEtcd{Endpoints: []string{"https://192.0.2.1:2379"}, CAFile: "/nowhere/ca.crt"}
+		}, "cp-1", "ExternalEtcd", refused, "spec.etcd.external.caFile: "},
 		{"a clock that is a bit off", func(g *ground) { g.w.Facts.ClockSkew = -6 * time.Second }, "w-1", "ClockSkew", warned, "off by 6s"},
 		{"a clock that is far off", func(g *ground) { g.w.Facts.ClockSkew = 3 * time.Minute }, "w-1", "ClockSkew", refused, "off by 3m0s"},
 		{"a clock that is off by next to nothing", func(g *ground) { g.w.Facts.ClockSkew = 4 * time.Second }, "", "", false, ""},
