@@ -11,8 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// keepalivedConfigPath is where a control plane has keepalived's configuration.
-const keepalivedConfigPath = config.KeepalivedDir + "/keepalived.conf"
+// KeepalivedConfigPath is where a control plane has keepalived's configuration.
+const KeepalivedConfigPath = config.KeepalivedDir + "/keepalived.conf"
 
 // Keepalived is what gives one of the control planes at a time the virtual IP: keepalived's configuration, then its static
 // pod. Peers are the addresses of the other control planes. The one with the highest priority, from 1 to 254, has the
@@ -25,13 +25,13 @@ func Keepalived(p Params, n Node, peers []netip.Addr, priority int) ([]host.File
 	if nic == "" {
 		return nil, fmt.Errorf("no network interface is known that has %s, to give it the virtual IP too; hint: set spec.loadBalancer.interface", n.AdvertiseAddress)
 	}
-	conf := host.File{Path: keepalivedConfigPath, Mode: fileMode, Data: []byte(keepalivedConfig(p, n, nic, peers, priority))}
+	conf := host.File{Path: KeepalivedConfigPath, Mode: fileMode, Data: []byte(keepalivedConfig(p, n, nic, peers, priority))}
 	pod := staticPod{
 		name:        KeepalivedName,
 		image:       p.Images.Keepalived,
-		annotations: map[string]string{ConfigHash: dataHash(map[string]string{keepalivedConfigPath: string(conf.Data)})},
+		annotations: map[string]string{ConfigHash: dataHash(map[string]string{KeepalivedConfigPath: string(conf.Data)})},
 		// --vrrp: without it a child for IPVS would look for kernel modules.
-		command: []string{"keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file=" + keepalivedConfigPath,
+		command: []string{"keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file=" + KeepalivedConfigPath,
 			"--pid=/run/keepalived.pid", "--vrrp_pid=/run/vrrp.pid"},
 		mounts: []config.HostPathMount{readOnly("config", config.KeepalivedDir, corev1.HostPathDirectory)},
 	}.pod()

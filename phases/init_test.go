@@ -186,7 +186,7 @@ func TestInitEndsInACluster(t *testing.T) {
 	}
 
 	c := &cluster.Cluster{Config: s.config, Nodes: s.nodes, Now: time.Now, Rand: rand.Reader}
-	run(t, Reset(c, c.Nodes, nil)...)
+	run(t, Reset(c, c.Nodes)...)
 	if diff := cmp.Diff(before, lasting(t, s.machine)); diff != "" {
 		t.Errorf("after reset (-before +after):\n%s", diff)
 	}

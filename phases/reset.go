@@ -8,24 +8,34 @@ import (
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/host"
-	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
 
-// Reset is the list of phases that leaves hosts as they were found. client is the API of a cluster that goes on without
-// them, or nil. It takes away what is ours or kubeadm's; a runtime that the user installed stays, without its pods.
-func Reset(c *cluster.Cluster, nodes []*cluster.Node, client *kube.Client) []workflow.Step {
-	return []workflow.Step{
+// Reset is the list of phases that leaves hosts as they were found. It takes away what is ours or kubeadm's; a runtime that
+// the user installed stays, without its pods. Hosts of a cluster that goes on are to leave it first, see Leave.
+func Reset(c *cluster.Cluster, nodes []*cluster.Node) []workflow.Step {
+	return []workflow.Step{quiet(nodes), clean(c, nodes)}
+}
+
+// quiet keeps hosts from doing anything more by themselves. Their pods run on.
+func quiet(nodes []*cluster.Node) workflow.Step {
+	return workflow.Pipeline(
 		StopService(nodes, "stop-kubelet", "kubelet.service"),
-		DeleteNodes(c, nodes, client),
+		VirtualIP(nodes),
+	)
+}
+
+// clean ends what runs on quiet hosts and removes what is there.
+func clean(c *cluster.Cluster, nodes []*cluster.Node) workflow.Step {
+	return workflow.Pipeline(
 		StopContainers(c, nodes),
 		Firewall(c, nodes),
 		StopRuntime(nodes),
 		Mounts(nodes),
 		Links(nodes),
 		RemoveFiles(c, nodes),
-	}
+	)
 }
 
 // StopService stops and disables a unit.
@@ -81,31 +91,6 @@ func stopUnit(nodes []*cluster.Node, name, unit string, ours func(context.Contex
 				return fmt.Errorf("stop %s: %w", unit, err)
 			}
 			return nil
-		},
-	}
-}
-
-// DeleteNodes takes the hosts' nodes out of a cluster that goes on without them.
-func DeleteNodes(c *cluster.Cluster, nodes []*cluster.Node, client *kube.Client) workflow.Phase {
-	return workflow.Phase{
-		Name:  "delete-node",
-		Short: "take the node out of the cluster",
-		Hosts: cluster.Hosts(nodes),
-		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			if client == nil {
-				return nil, nil
-			}
-			ref := nodeRef(c.Node(r).Spec.Name)
-			if _, err := client.Get(ctx, ref); err != nil {
-				if kube.NotFound(err) {
-					return nil, nil
-				}
-				return nil, err
-			}
-			return []workflow.Change{{Action: workflow.Delete, Object: ref.String()}}, nil
-		},
-		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			return client.DeleteNode(ctx, c.Node(h).Spec.Name)
 		},
 	}
 }

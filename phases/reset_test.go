@@ -8,13 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
-	"github.com/myadm/myadm/kube"
-	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
@@ -98,7 +94,7 @@ func TestResetLeavesNoTrace(t *testing.T) {
 	ownHost(m)
 	before := lasting(t, m)
 	inUse(t, c, m)
-	run(t, Reset(c, c.Nodes, nil)...)
+	run(t, Reset(c, c.Nodes)...)
 	if diff := cmp.Diff(before, lasting(t, m)); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}
@@ -113,16 +109,20 @@ func TestResetLeavesNoTrace(t *testing.T) {
 			t.Errorf("%s runs, or will at boot", unit)
 		}
 	}
-	for _, p := range Reset(c, c.Nodes, nil) {
-		settled(t, p.(workflow.Phase), c.Nodes[0])
+	for _, s := range Reset(c, c.Nodes) {
+		for _, p := range s.Phases() {
+			settled(t, p, c.Nodes[0])
+		}
 	}
 }
 
 func TestResetOfABlankHostDoesNothing(t *testing.T) {
 	c, machines := testCluster(t, "h1")
 	ownHost(machines[0])
-	for _, p := range Reset(c, c.Nodes, nil) {
-		settled(t, p.(workflow.Phase), c.Nodes[0])
+	for _, s := range Reset(c, c.Nodes) {
+		for _, p := range s.Phases() {
+			settled(t, p, c.Nodes[0])
+		}
 	}
 }
 
@@ -135,7 +135,7 @@ func TestResetGoesOnAfterACut(t *testing.T) {
 		before = lasting(t, m)
 		inUse(t, c, m)
 		m.left = cut
-		_, err := new(workflow.Runner).Run(t.Context(), Reset(c, c.Nodes, nil)...)
+		_, err := new(workflow.Runner).Run(t.Context(), Reset(c, c.Nodes)...)
 		if err == nil {
 			if cut < 20 {
 				t.Errorf("reset did only %d things", cut)
@@ -146,7 +146,7 @@ func TestResetGoesOnAfterACut(t *testing.T) {
 			t.Fatalf("cut after %d: %v", cut, err)
 		}
 		m.left = -1
-		run(t, Reset(c, c.Nodes, nil)...)
+		run(t, Reset(c, c.Nodes)...)
 		if diff := cmp.Diff(before, lasting(t, m)); diff != "" {
 			t.Errorf("cut after %d (-before +after):\n%s", cut, diff)
 		}
@@ -170,7 +170,7 @@ func TestResetLeavesWhatIsNotOurs(t *testing.T) {
 	m.mount("/run/netns/vpn")
 	m.containerd.containers, m.containerd.taskless = []string{"pod"}, []string{}
 	m.touch(config.KubeletConf, 0o600, "left")
-	run(t, Reset(c, c.Nodes, nil)...)
+	run(t, Reset(c, c.Nodes)...)
 	for _, path := range append(foreign, manifests.ContainerdUnitPath, "/run/containerd/shm", "/run/netns/vpn") {
 		if infos, err := m.Stat(t.Context(), path); err != nil || !infos[0].Exists {
 			t.Errorf("%s is gone", path)
@@ -197,7 +197,7 @@ func TestResetOfFoldersThatAreFileSystems(t *testing.T) {
 	m.mount(config.KubeletDir)
 	m.touch(config.EtcdDataDir+"/member/wal", 0o600, "")
 	m.touch(config.KubeletDir+"/config.yaml", 0o600, "")
-	run(t, Reset(c, c.Nodes, nil)...)
+	run(t, Reset(c, c.Nodes)...)
 	if left := append(m.Paths(config.EtcdDataDir), m.Paths(config.KubeletDir)...); len(left) > 0 {
 		t.Errorf("%q are left", left)
 	}
@@ -213,7 +213,7 @@ func TestResetFindsEtcdsData(t *testing.T) {
 	run(t, Etcd(c, c.Nodes))
 	machines[0].touch("/srv/etcd/member/wal", 0o600, "")
 	c.Config.Spec.Etcd.DataDir = config.EtcdDataDir
-	run(t, Reset(c, c.Nodes, nil)...)
+	run(t, Reset(c, c.Nodes)...)
 	if left := machines[0].Paths("/srv/etcd"); len(left) > 0 {
 		t.Errorf("%q are left", left)
 	}
@@ -269,30 +269,6 @@ func TestStopService(t *testing.T) {
 			settled(t, p, c.Nodes[0])
 		})
 	}
-}
-
-func TestDeleteNodes(t *testing.T) {
-	node := func(name string) *corev1.Node {
-		return &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
-	}
-	server := kubetest.NewServer(t, node("h1"), node("h3"))
-	client := server.Client(t, kube.Options{})
-	c, _ := testCluster(t, "h1", "h2")
-	p := DeleteNodes(c, c.Nodes, client)
-	if summary := run(t, p); summary.Changes != 1 {
-		t.Errorf("%d changes, want one: h2 is no node", summary.Changes)
-	}
-	for name, want := range map[string]bool{"h1": false, "h3": true} {
-		if got := server.Object(nodeRef(name)) != nil; got != want {
-			t.Errorf("node %s is there: %t, want %t", name, got, want)
-		}
-	}
-	version := server.Version()
-	run(t, p)
-	if server.Version() != version {
-		t.Error("running it again changes the cluster")
-	}
-	run(t, DeleteNodes(c, c.Nodes, nil)) // the whole cluster goes: there is nobody to tell
 }
 
 // A firewall is read with the tools of kube-proxy's image: without it, there was nobody to write rules.
