@@ -113,10 +113,11 @@ func (l *loads) laps(t *testing.T) []load.Result {
 	must(t, err)
 	both := []load.Result{pod, l.operator.Lap()}
 	for _, lap := range both {
-		if l.seen[lap.Load] == nil {
-			l.seen[lap.Load] = &load.Result{Load: lap.Load}
+		if seen := l.seen[lap.Load]; seen != nil {
+			seen.Merge(lap)
+		} else {
+			l.seen[lap.Load] = &lap
 		}
-		l.seen[lap.Load].Merge(lap)
 	}
 	return both
 }

@@ -22,12 +22,11 @@ import (
 
 // Options say what a load is. Client and Name are needed.
 type Options struct {
-	Client    corev1client.ConfigMapInterface
-	Name      string        // of this load alone: begins the names of the ConfigMaps, and is in the result
-	Objects   int           // how many there are, default 3
-	Every     time.Duration // pause between two writes of one object, default 200 ms
-	Timeout   time.Duration // of a request, default 2 s; the watch itself has none
-	OnTimeout func()        // told when a request got no answer in time; default nothing
+	Client  corev1client.ConfigMapInterface
+	Name    string        // of this load alone: begins the names of the ConfigMaps, and is in the result
+	Objects int           // how many there are, default 3
+	Every   time.Duration // pause between two writes of one object, default 200 ms
+	Timeout time.Duration // of a request, default 2 s; the watch itself has none
 }
 
 // The data's key of the number, and the label by which the watch selects a load's objects.
@@ -76,11 +75,8 @@ func Start(ctx context.Context, o Options) *Load {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Second
 	}
-	if o.OnTimeout == nil {
-		o.OnTimeout = func() {}
-	}
 	now := time.Now()
-	l := &Load{o: o, lap: Result{Load: o.Name}, total: Result{Load: o.Name}, lapBegan: now, progress: make(chan struct{})}
+	l := &Load{o: o, lap: newResult(o.Name), total: newResult(o.Name), lapBegan: now, progress: make(chan struct{})}
 	var writes, watch context.Context
 	writes, l.endWrites = context.WithCancel(ctx)
 	watch, l.endWatch = context.WithCancel(ctx)
@@ -215,9 +211,6 @@ func (l *Load) request(ctx context.Context, do func(ctx context.Context) error) 
 		return err
 	}
 	l.count(err)
-	if limited.Err() != nil {
-		l.o.OnTimeout()
-	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"time"
@@ -30,9 +31,14 @@ type Result struct {
 	Reasons         map[string]int `json:"reasons"`         // of failures
 }
 
+func newResult(name string) Result { return Result{Load: name, Lost: []string{}, Missed: []string{}} }
+
+// seconds is a time in seconds, to the millisecond.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
 // Merge adds what was seen in a later time.
 func (r *Result) Merge(later Result) {
-	r.Seconds += later.Seconds
+	r.Seconds = math.Round((r.Seconds+later.Seconds)*1000) / 1000
 	r.Requests += later.Requests
 	r.Failures += later.Failures
 	r.Acknowledged += later.Acknowledged
@@ -61,13 +67,13 @@ func (l *Load) Lap() Result {
 	defer l.mu.Unlock()
 	now := time.Now()
 	for _, o := range l.objects {
-		l.lap.LongestWriteGap = max(l.lap.LongestWriteGap, now.Sub(o.written).Seconds())
-		l.lap.LongestWatchGap = max(l.lap.LongestWatchGap, now.Sub(o.told).Seconds())
+		l.lap.LongestWriteGap = max(l.lap.LongestWriteGap, seconds(now.Sub(o.written)))
+		l.lap.LongestWatchGap = max(l.lap.LongestWatchGap, seconds(now.Sub(o.told)))
 	}
 	lap := l.lap
-	lap.Seconds = now.Sub(l.lapBegan).Seconds()
+	lap.Seconds = seconds(now.Sub(l.lapBegan))
 	l.total.Merge(lap)
-	l.lap, l.lapBegan = Result{Load: l.o.Name}, now
+	l.lap, l.lapBegan = newResult(l.o.Name), now
 	return lap
 }
 
@@ -88,7 +94,7 @@ func (l *Load) acknowledge(o *object, number int) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.lap.Acknowledged++
-	l.lap.LongestWriteGap = max(l.lap.LongestWriteGap, now.Sub(o.written).Seconds())
+	l.lap.LongestWriteGap = max(l.lap.LongestWriteGap, seconds(now.Sub(o.written)))
 	o.acknowledged, o.written = number, now
 }
 

@@ -63,9 +63,7 @@ func (l *Load) follow(ctx context.Context, version string) (string, error) {
 	stream, err := l.o.Client.Watch(ctx, metav1.ListOptions{
 		LabelSelector: label + "=" + l.o.Name, ResourceVersion: version, AllowWatchBookmarks: true,
 	})
-	if !patience.Stop() {
-		l.o.OnTimeout()
-	}
+	patience.Stop()
 	if err != nil {
 		return version, err
 	}
@@ -113,7 +111,7 @@ func (l *Load) notice(m *corev1.ConfigMap, listed bool) {
 			l.lap.Events++
 		}
 		now := time.Now()
-		l.lap.LongestWatchGap = max(l.lap.LongestWatchGap, now.Sub(o.told).Seconds())
+		l.lap.LongestWatchGap = max(l.lap.LongestWatchGap, seconds(now.Sub(o.told)))
 		o.seen, o.told = number, now
 	}
 	close(l.progress)
