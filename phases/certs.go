@@ -169,11 +169,12 @@ func readPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI)
 	return have, given, nil
 }
 
-// complete tells whether all that control planes share is there.
+// complete tells whether all that control planes share is there. The key of an authority may be kept elsewhere; then the
+// certificates that it signs are somebody else's to place, and package certs says which are missing.
 func complete(c *cluster.Cluster, have certs.Files) bool {
 	return !slices.ContainsFunc(certs.SharedPaths(c.Config.Spec.Etcd.External != nil), func(path string) bool {
-		_, ok := have[path]
-		return !ok
+		authority, isKey := strings.CutSuffix(path, "ca.key")
+		return have[path] == nil && !(isKey && have[authority+"ca.crt"] != nil)
 	})
 }
 
