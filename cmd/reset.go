@@ -95,7 +95,7 @@ func runReset(ctx context.Context, streams Streams, flags resetFlags, names []st
 func (f *resetFlags) end(ctx context.Context, streams Streams, cfg *config.Cluster, hosts []config.Host) error {
 	cfg.Spec.Hosts = hosts // nobody else is needed
 	c, unreached := f.open(ctx, cfg, nil, streams)
-	defer c.Close()
+	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
 	_, err := runSteps(ctx, streams, f.selection, f.verbose, phases.Reset(c, c.Nodes))
 	return errors.Join(unreached, err)
 }
@@ -111,7 +111,7 @@ func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Clu
 		return unreached
 	}
 	c, openErr := f.open(ctx, cfg, nil, streams)
-	defer c.Close()
+	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
 	if !f.unreachable {
 		leaving, unreached = reached(c, chosen)
 	}

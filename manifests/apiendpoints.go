@@ -64,14 +64,14 @@ func APIEndpoints(p Params, nodes []EndpointNode) ([]*unstructured.Unstructured,
 			Hints:      &discoveryv1.EndpointHints{ForNodes: []discoveryv1.ForNode{{Name: n.Name}}},
 		})
 	}
-	servers := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Name: httpsPort, Port: spec.APIServerPort, Protocol: corev1.ProtocolTCP}}}
+	servers := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Name: httpsPort, Port: spec.APIServerPort, Protocol: corev1.ProtocolTCP}}} //nolint:staticcheck // what the API servers keep up in other clusters is kept up here, as long as it is asked for
 	for _, s := range p.APIServers {
 		servers.Addresses = append(servers.Addresses, corev1.EndpointAddress{IP: s.Address.Addr().String()})
 	}
 	return objects(
-		&corev1.Endpoints{
+		&corev1.Endpoints{ //nolint:staticcheck // what the API servers keep up in other clusters is kept up here, as long as it is asked for
 			ObjectMeta: labelled(metav1.NamespaceDefault, kubernetesName, map[string]string{discoveryv1.LabelSkipMirror: "true"}),
-			Subsets:    []corev1.EndpointSubset{servers},
+			Subsets:    []corev1.EndpointSubset{servers}, //nolint:staticcheck // what the API servers keep up in other clusters is kept up here, as long as it is asked for
 		},
 		slice,
 		&corev1.Service{

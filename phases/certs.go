@@ -85,7 +85,7 @@ func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short stri
 		Short: short,
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			have, given, err := readPKI(ctx, c, r, shared)
+			have, given, err := readPKI(ctx, r, shared)
 			if err != nil {
 				return nil, err
 			}
@@ -116,7 +116,7 @@ func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short stri
 			return append(changes, open...), err
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			have, given, err := readPKI(ctx, c, h, shared)
+			have, given, err := readPKI(ctx, h, shared)
 			if err != nil {
 				return err
 			}
@@ -147,7 +147,7 @@ func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short stri
 }
 
 // readPKI reads a host's files and lays over them what is shared and missing there, which is given as well.
-func readPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI) (have, given certs.Files, err error) {
+func readPKI(ctx context.Context, r host.Reader, shared PKI) (have, given certs.Files, err error) {
 	have, err = ReadFiles(ctx, r, certs.Paths())
 	if err != nil || shared == nil {
 		return have, nil, err
