@@ -3,8 +3,8 @@
 package e2e
 
 import (
+	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -43,7 +43,9 @@ func (s *site) write(t *testing.T, controlPlanes, workers []string, change func(
 	}
 	data, err := yaml.Marshal(document)
 	must(t, err)
-	path := filepath.Join(t.TempDir(), "cluster.yaml")
-	must(t, os.WriteFile(path, data, 0o644))
-	return path
+	file, err := os.CreateTemp(s.home, "cluster-*.yaml") // which outlives a subtest
+	must(t, err)
+	_, err = file.Write(data)
+	must(t, errors.Join(err, file.Close()))
+	return file.Name()
 }
