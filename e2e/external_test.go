@@ -75,14 +75,17 @@ func TestExternal(t *testing.T) {
 
 	// With etcd elsewhere, one of two control planes is enough.
 	l := s.startLoads(t, "h3")
-	must(t, s.Kill(t.Context(), "h1"))
+	used := servers[s.servers.current()]
+	must(t, s.Kill(t.Context(), used))
 	l.awaitCalm(t)
 	if _, err := s.api(t).CoreV1().ConfigMaps("default").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "alone"}}, metav1.CreateOptions{}); err != nil {
 		t.Errorf("one control plane alone: %v", err)
 	}
-	must(t, s.Start(t.Context(), "h1"))
+	on := time.Now()
+	must(t, s.Start(t.Context(), used))
+	s.awaitReturn(t, used, on)
 	l.awaitCalm(t)
-	l.report(t, "power loss of one of two, with an external etcd")
+	l.report(t, "power loss of one of two, "+used+", with an external etcd")
 	l.stop(t)
 }
 

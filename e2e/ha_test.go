@@ -142,7 +142,8 @@ func (s *site) testPowerLoss(t *testing.T, l *loads, servers []string, name stri
 	l.awaitCalm(t)
 	on := time.Now()
 	must(t, s.Start(t.Context(), name))
-	s.awaitReturn(t, servers, name, on)
+	s.awaitReturn(t, name, on)
+	s.wantMembers(t, servers...)
 	l.awaitCalm(t)
 	l.report(t, "power loss of "+name)
 }
@@ -160,14 +161,15 @@ func (s *site) testCut(t *testing.T, l *loads, servers []string, name string) {
 	})
 	on := time.Now()
 	must(t, s.Heal(t.Context(), name))
-	s.awaitReturn(t, servers, name, on)
+	s.awaitReturn(t, name, on)
+	s.wantMembers(t, servers...)
 	l.awaitCalm(t)
 	l.report(t, "network loss of "+name)
 }
 
-// awaitReturn waits until a control plane that nobody has helped is a Ready node again, with a member of etcd and an
-// API server that is ready. since is when it came back: what the cluster knew of it before does not count.
-func (s *site) awaitReturn(t *testing.T, servers []string, name string, since time.Time) {
+// awaitReturn waits until a control plane that nobody has helped is a Ready node again, with an API server that is ready.
+// since is when it came back: what the cluster knew of it before does not count.
+func (s *site) awaitReturn(t *testing.T, name string, since time.Time) {
 	t.Helper()
 	dialer := impatient(2 * time.Second)
 	eventually(t, 2*time.Minute, name+" as before", func(ctx context.Context) error {
@@ -188,7 +190,6 @@ func (s *site) awaitReturn(t *testing.T, servers []string, name string, since ti
 		}
 		return s.readyz(ctx, t, dialer.DialContext, s.address(t, name, "6443"))
 	})
-	s.wantMembers(t, servers...)
 	t.Logf("%s was back after %.1f s", name, time.Since(since).Seconds())
 }
 

@@ -31,9 +31,7 @@ type failover struct {
 
 // DialContext has the form of rest.Config's Dial; the address there is of no importance.
 func (f *failover) DialContext(ctx context.Context, network, _ string) (net.Conn, error) {
-	f.mu.Lock()
-	first := f.first
-	f.mu.Unlock()
+	first := f.current()
 	var errs []error
 	for i := range f.addresses {
 		n := (first + i) % len(f.addresses)
@@ -47,6 +45,13 @@ func (f *failover) DialContext(ctx context.Context, network, _ string) (net.Conn
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// current is the index of the address that was last dialled.
+func (f *failover) current() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.first
 }
 
 // impatient makes connections that break when the other side is silent: it may have lost its power.
