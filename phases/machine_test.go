@@ -30,8 +30,10 @@ type machine struct {
 	written  map[string]int64 // files, when
 	started  map[string]int64 // units, when
 	onStart  func(unit string)
-	left     int  // things that can still be done before it is cut off; negative: any number
-	backward bool // files given to one WriteFiles are written from the last to the first
+	onFile   func(path string) // after a file was written or removed
+	onCut    func()            // when it is found to be cut off
+	left     int               // things that can still be done before it is cut off; negative: any number
+	backward bool              // files given to one WriteFiles are written from the last to the first
 
 	kernel     kernel
 	containerd containerd
@@ -43,7 +45,7 @@ type machine struct {
 func newMachine(t testing.TB, name string) *machine {
 	f := hosttest.New(t, name)
 	m := &machine{
-		Fake: f, units: hosttest.Systemd(f), now: 1_800_000_000, left: -1, onStart: func(string) {},
+		Fake: f, units: hosttest.Systemd(f), now: 1_800_000_000, left: -1, onStart: func(string) {}, onFile: func(string) {}, onCut: func() {},
 		written: map[string]int64{}, started: map[string]int64{},
 		containerd: containerd{images: map[string]string{}},
 		survey:     surveyed{freeKiB: 100 << 20},
@@ -72,6 +74,7 @@ func (m *machine) do() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left == 0 {
+		m.onCut()
 		return errCut
 	}
 	m.left--
@@ -93,6 +96,7 @@ func (m *machine) WriteFiles(ctx context.Context, files ...host.File) error {
 			return err
 		}
 		m.note(m.written, f.Path)
+		m.onFile(f.Path)
 	}
 	return nil
 }
@@ -118,6 +122,7 @@ func (m *machine) Remove(ctx context.Context, paths ...string) error {
 		if err := m.Fake.Remove(ctx, p); err != nil {
 			return err
 		}
+		m.onFile(p)
 	}
 	return nil
 }

@@ -87,18 +87,23 @@ func WaitAPI(c *cluster.Cluster, n *cluster.Node, patience time.Duration) workfl
 	}
 }
 
-// poll tries until try gives no error, and returns its last one when ctx ends.
+// poll tries until try gives no error, and returns its last one when ctx ends: that of an attempt which ctx has not ended,
+// if there was any, because the others do not know what is missing.
 func poll(ctx context.Context, try func(ctx context.Context) error) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	var last error
 	for {
 		err := try(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return err
+			return last
 		case <-tick.C:
 		}
 	}
