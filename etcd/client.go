@@ -11,7 +11,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"slices"
@@ -22,7 +21,6 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/grpclog"
 )
 
 // DefaultTimeout bounds a single request. The slowest that is sound, a write while a leader is elected, ends before.
@@ -80,11 +78,6 @@ type conn struct {
 	retired bool
 }
 
-// silence keeps gRPC from writing to standard error: what fails is told by errors.
-var silence = sync.OnceFunc(func() {
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
-})
-
 // Connect makes a client. It sends nothing yet.
 func Connect(opts Options) (*Client, error) {
 	if len(opts.Endpoints) == 0 {
@@ -102,7 +95,6 @@ func Connect(opts Options) (*Client, error) {
 	if opts.Dial == nil {
 		opts.Dial = new(net.Dialer).DialContext
 	}
-	silence()
 	return &Client{opts: opts, order: slices.Clone(opts.Endpoints), conns: map[string]*conn{}}, nil
 }
 
@@ -213,8 +205,8 @@ func (c *Client) dial(endpoint string) (*clientv3.Client, error) {
 		TLS:                  c.opts.TLS,
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
-		MaxUnaryRetries:      1, // attempts: call goes on to the next endpoint instead
-		Logger:               zap.NewNop(),
+		MaxUnaryRetries:      1,            // attempts: call goes on to the next endpoint instead
+		Logger:               zap.NewNop(), // what fails is told by errors; gRPC itself logs nothing of a client's unless a variable tells it to
 		DialOptions: []grpc.DialOption{
 			grpc.WithNoProxy(),
 			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {

@@ -92,7 +92,7 @@ func (m *Member) Start(others ...*Member) {
 		cfg.InitialCluster += "," + o.Name + "=" + o.PeerURL()
 		cfg.ClusterState = embed.ClusterStateFlagExisting
 	}
-	cfg.TickMs, cfg.ElectionMs = 20, 200 // a tenth of a second is enough for a quiet network
+	cfg.TickMs, cfg.ElectionMs = 50, 500 // half of what is usual: enough for a busy machine, too
 	cfg.UnsafeNoFsync = true
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	if m.c.pki != nil {
