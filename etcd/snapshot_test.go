@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/myadm/myadm/etcd/etcdtest"
 )
@@ -108,6 +110,53 @@ func TestSnapshotFails(t *testing.T) {
 			t.Errorf("a cut snapshot is taken for %+v", info)
 		}
 	})
+}
+
+// lying is an etcd that sends something else than what it has.
+type lying struct {
+	etcdserverpb.UnimplementedMaintenanceServer
+	sends []byte
+}
+
+func (l *lying) Status(context.Context, *etcdserverpb.StatusRequest) (*etcdserverpb.StatusResponse, error) {
+	return &etcdserverpb.StatusResponse{}, nil
+}
+
+func (l *lying) Snapshot(_ *etcdserverpb.SnapshotRequest, stream etcdserverpb.Maintenance_SnapshotServer) error {
+	return stream.Send(&etcdserverpb.SnapshotResponse{Blob: l.sends})
+}
+
+// A snapshot that was damaged on the way, or that ends early without a word, is none.
+func TestSnapshotIsVerified(t *testing.T) {
+	good := withHash(database(2))
+	flipped := slices.Clone(good)
+	flipped[5000] ^= 1
+	for _, tt := range []struct {
+		name  string
+		sends []byte
+		want  error
+	}{{"whole", good, nil}, {"damaged", flipped, ErrSnapshotHash}, {"cut", good[:4096], ErrNoHash}, {"nothing", nil, ErrNoHash}} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := grpc.NewServer()
+			etcdserverpb.RegisterMaintenanceServer(server, &lying{sends: tt.sends})
+			served := make(chan error, 1)
+			go func() { served <- server.Serve(l) }()
+			t.Cleanup(func() {
+				server.Stop()
+				if err := <-served; err != nil {
+					t.Error(err)
+				}
+			})
+			c := connect(t, Options{Endpoints: []string{"http://" + l.Addr().String()}})
+			if _, err := c.Snapshot(t.Context(), io.Discard, nil); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
 }
 
 // database is what is enough of one for its check: the first page's header, the magic number, and whole pages.
