@@ -95,6 +95,7 @@ func (s *site) start(ctx context.Context, t *testing.T, onLine func(string), env
 	if onLine != nil {
 		r.cmd.Stderr = &lineWriter{kept: &r.stderr, onLine: onLine}
 	}
+	r.cmd.Cancel = func() error { return r.cmd.Process.Signal(syscall.SIGQUIT) } // one that hangs tells where
 	r.cmd.WaitDelay = 5 * time.Second
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
