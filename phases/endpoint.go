@@ -66,37 +66,39 @@ func endpointNodes(ctx context.Context, c *cluster.Cluster) ([]manifests.Endpoin
 func balancedNodes(ctx context.Context, r kube.Reader) (map[string]netip.Addr, error) {
 	byName := map[string]netip.Addr{}
 	note := func(node, address string) {
-		if addr, err := netip.ParseAddr(address); err == nil && node != "" {
+		if addr, err := netip.ParseAddr(address); err == nil {
 			byName[node] = addr
 		}
+	}
+	nodes, err := r.List(ctx, kube.Selector{APIVersion: "v1", Kind: "Node"})
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{} // what is left of a node outlives it
+	for _, n := range nodes {
+		there[n.GetName()] = true
 	}
 	slice, err := kube.Get[discoveryv1.EndpointSlice](ctx, r, kube.Ref{
 		APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice", Namespace: "default", Name: "kubernetes",
 	})
-	if err != nil && !kube.NotFound(err) {
-		return nil, err
-	}
-	if err == nil {
-		nodes, err := r.List(ctx, kube.Selector{APIVersion: "v1", Kind: "Node"})
-		if err != nil {
-			return nil, err
-		}
-		there := map[string]bool{}
-		for _, n := range nodes {
-			there[n.GetName()] = true
-		}
+	switch {
+	case err == nil:
 		for _, e := range slice.Endpoints {
 			if e.NodeName != nil && there[*e.NodeName] && len(e.Addresses) > 0 {
 				note(*e.NodeName, e.Addresses[0])
 			}
 		}
+	case !kube.NotFound(err):
+		return nil, err
 	}
 	pods, err := kube.List[corev1.Pod](ctx, r, balancerPods)
 	if err != nil {
 		return nil, err
 	}
 	for _, pod := range pods {
-		note(pod.Spec.NodeName, pod.Status.HostIP)
+		if there[pod.Spec.NodeName] {
+			note(pod.Spec.NodeName, pod.Status.HostIP)
+		}
 	}
 	return byName, nil
 }

@@ -160,7 +160,7 @@ func (l *Leave) ask(ctx context.Context, alone, force bool) error {
 	if err != nil {
 		return err
 	}
-	if err := l.askAddresses(ctx, client); err != nil {
+	if err := l.askNodes(ctx, client); err != nil {
 		return err
 	}
 	if alone && len(l.c.APIServers()) == 0 && l.c.Config.Spec.Etcd.External != nil {

@@ -279,16 +279,32 @@ func TestWorkerLeaves(t *testing.T) {
 	}
 }
 
-// Hosts of the document that have not joined yet get nothing of a cluster that another one leaves.
-func TestLeavingMakesNoNodes(t *testing.T) {
+// Hosts of the document that have not joined yet get nothing of a cluster that another one leaves, and clients are not led
+// to them, nor to a node that has left before and of which a pod is still told.
+func TestLeavingAddsNobody(t *testing.T) {
 	r := newRealm(t, "cp-1", "cp-2", "w-1")
 	blank := newMachine(t, "w-2")
-	spec := config.Host{Name: "w-2", Address: "10.0.0.9", AdvertiseAddress: "10.0.0.9"}
-	r.Nodes = append(r.Nodes, &cluster.Node{Host: blank, Spec: spec})
-	r.Config.Spec.Hosts = append(r.Config.Spec.Hosts, spec)
+	for _, h := range []config.Host{
+		{Name: "w-2", Address: "10.0.0.9", AdvertiseAddress: "10.0.0.9"},
+		{Name: "cp-3", Address: "10.0.0.8", AdvertiseAddress: "10.0.0.8", Roles: []config.Role{config.RoleControlPlane}},
+	} {
+		r.Config.Spec.Hosts = append(r.Config.Spec.Hosts, h)
+		if h.Name == "w-2" {
+			r.Nodes = append(r.Nodes, &cluster.Node{Host: blank, Spec: h})
+		}
+	}
+	r.api.Put(t, &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "haproxy-old", Labels: map[string]string{"component": "haproxy"}},
+		Spec:       corev1.PodSpec{NodeName: "old"}, Status: corev1.PodStatus{HostIP: "10.0.0.7"},
+	})
 	run(t, r.leave(t, r.specs("cp-2"), false).Steps()...)
 	if paths := blank.Writes(); len(paths) > 0 {
-		t.Errorf("it has got %q", paths)
+		t.Errorf("w-2 has got %q", paths)
+	}
+	told := r.told(t)
+	if told["API servers"] != "10.0.0.1" || told["load balancers"] != "cp-1 w-1" {
+		t.Errorf("clients are led to %v", told)
 	}
 	if got := asks(r.machines[2]); !slices.Equal(got, []string{"10.0.0.1"}) {
 		t.Errorf("w-1 asks %q", got)

@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,25 +140,29 @@ func addressOf(h config.Host) netip.Addr {
 	return netip.Addr{}
 }
 
-// askAddresses completes what is known of hosts that are gone: the cluster's lists have them by address.
-func (l *Leave) askAddresses(ctx context.Context, r kube.Reader) error {
-	for i := range l.c.Leaving {
-		h := &l.c.Leaving[i]
-		if h.AdvertiseAddress != "" {
-			continue
-		}
-		node, err := kube.Get[corev1.Node](ctx, r, nodeRef(h.Name))
-		if kube.NotFound(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, a := range node.Status.Addresses {
-			if a.Type == corev1.NodeInternalIP && h.AdvertiseAddress == "" {
-				h.AdvertiseAddress = a.Address
+// askNodes tells the hosts by the cluster's Nodes. Of those that are gone it completes the address, by which the cluster's
+// lists have them. Those of the document that have not joined are forgotten: leaving adds nobody to the lists.
+func (l *Leave) askNodes(ctx context.Context, r kube.Reader) error {
+	nodes, err := kube.List[corev1.Node](ctx, r, kube.Selector{APIVersion: "v1", Kind: "Node"})
+	if err != nil {
+		return err
+	}
+	addresses := map[string]string{} // by name
+	for _, n := range nodes {
+		addresses[n.Name] = ""
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP && addresses[n.Name] == "" {
+				addresses[n.Name] = a.Address
 			}
 		}
 	}
+	for i := range l.c.Leaving {
+		h := &l.c.Leaving[i]
+		h.AdvertiseAddress = cmp.Or(h.AdvertiseAddress, addresses[h.Name])
+	}
+	l.c.Config.Spec.Hosts = slices.DeleteFunc(l.c.Config.Spec.Hosts, func(h config.Host) bool {
+		_, joined := addresses[h.Name]
+		return !joined
+	})
 	return nil
 }

@@ -59,26 +59,30 @@ func LeaveEtcd(l *Leave) workflow.Phase {
 
 // membership is etcd's list of members, and what matters of it when some are to be removed.
 type membership struct {
-	members []etcd.Member
-	alive   map[uint64]bool
-	applied map[uint64]uint64 // how far each has come
-	leader  uint64            // 0: none is known
-	leaving []etcd.Member     // in the order in which they go
+	members  []etcd.Member
+	alive    map[uint64]bool
+	applied  map[uint64]uint64 // how far each has come
+	leader   uint64            // 0: none is known
+	electing bool              // a member that runs has no leader, or not yet
+	leaving  []etcd.Member     // in the order in which they go
 }
 
 // quorumPatience is how long etcd may lack a quorum: an election takes less.
 const quorumPatience = 3 * time.Second
 
-// settled is the membership as soon as the hosts' members can be removed. The error is an *etcd.QuorumError, beside the
-// membership, when they cannot.
+// settled is the membership when no leader is being elected. The error is an *etcd.QuorumError, beside the membership, when
+// the hosts' members cannot be removed.
 func (l *Leave) settled(ctx context.Context) (m membership, err error) {
 	waiting, cancel := context.WithTimeout(ctx, quorumPatience)
 	defer cancel()
-	err = poll(waiting, func(context.Context) error { // what is asked once takes the time that it needs
-		if m, err = l.membership(ctx); err != nil {
-			return err
+	_ = poll(waiting, func(context.Context) error { // which is asked to the end each time; what counts is the last word
+		if m, err = l.membership(ctx); err == nil {
+			err = m.removable()
 		}
-		return m.removable()
+		if !m.electing {
+			return nil
+		}
+		return err
 	})
 	return m, err
 }
@@ -106,17 +110,24 @@ func (l *Leave) membership(ctx context.Context) (membership, error) {
 		if h == nil || l.reached(*h) {
 			reached = append(reached, member)
 		}
+		if h == nil && len(l.heirs) == 0 {
+			client.AddEndpoints(member.ClientURLs...) // through a host that leaves, whose own member ends
+		}
 	}
 	observed := etcd.Observe(ctx, client, reached)
 	m.alive, m.applied = etcd.Alive(observed), map[uint64]uint64{}
 	for _, o := range observed {
-		if o.Alive() {
+		switch {
+		case o.Alive():
 			m.leader, m.applied[o.Member.ID] = cmp.Or(m.leader, o.Status.Leader), o.Status.AppliedIndex
+		case o.Err == nil:
+			m.electing = true
 		}
 	}
 	slices.SortStableFunc(m.leaving, func(a, b etcd.Member) int { return m.worth(a) - m.worth(b) })
 	if noQuorum != nil && m.removable() == nil {
-		return membership{}, noQuorum // of a moment ago
+		m.electing = true // as it was a moment ago
+		return m, noQuorum
 	}
 	return m, nil
 }
