@@ -102,18 +102,17 @@ func (f *resetFlags) end(ctx context.Context, streams Streams, cfg *config.Clust
 
 // leave takes hosts out of a cluster that goes on.
 func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Cluster, chosen []config.Host) error {
-	leaving, unreached := chosen, error(nil)
 	if f.unreachable {
+		if err := f.wantGone(ctx, cfg, chosen); err != nil {
+			return err
+		}
 		cfg.Spec.Hosts = without(cfg.Spec.Hosts, chosen)
-		unreached = f.wantGone(ctx, cfg, chosen)
-	}
-	if unreached != nil {
-		return unreached
 	}
 	c, openErr := f.open(ctx, cfg, nil, streams)
 	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
-	if !f.unreachable {
-		leaving, unreached = reached(c, chosen)
+	leaving, unreached := f.reached(c, chosen)
+	if f.unreachable {
+		leaving = chosen
 	}
 	if len(leaving) == 0 {
 		return unreached
@@ -133,7 +132,7 @@ func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Clu
 }
 
 // reached are those of the chosen hosts that were, as they call themselves. The error tells of the others.
-func reached(c *cluster.Cluster, chosen []config.Host) (hosts []config.Host, unreached error) {
+func (f *resetFlags) reached(c *cluster.Cluster, chosen []config.Host) (hosts []config.Host, unreached error) {
 	for _, n := range c.Nodes {
 		if isOne(chosen, n.Spec) {
 			hosts = append(hosts, n.Spec)
@@ -141,13 +140,18 @@ func reached(c *cluster.Cluster, chosen []config.Host) (hosts []config.Host, unr
 	}
 	var errs []error
 	for _, m := range c.Missing {
-		if isOne(chosen, m.Spec) {
+		if !isOne(chosen, m.Spec) {
+			continue
+		}
+		err := m.Err
+		if f.file != "" {
 			hint := "; hint: "
-			if strings.Contains(m.Err.Error(), hint) {
+			if strings.Contains(err.Error(), hint) {
 				hint = ", or: "
 			}
-			errs = append(errs, fmt.Errorf("%w%sif %s is gone for good, take it out of the cluster with --unreachable", m.Err, hint, cmp.Or(m.Spec.Name, m.Spec.Address)))
+			err = fmt.Errorf("%w%sif %s is gone for good, take it out of the cluster with --unreachable", err, hint, m.Spec.Name)
 		}
+		errs = append(errs, err)
 	}
 	return hosts, errors.Join(errs...)
 }
