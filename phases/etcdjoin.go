@@ -71,7 +71,7 @@ func EtcdJoin(c *cluster.Cluster, nodes []*cluster.Node, connect EtcdClient, pat
 type etcdJoin struct {
 	cluster *cluster.Cluster
 	connect EtcdClient
-	turn    sync.Mutex // held by the host whose learner is not promoted yet
+	turn    sync.Mutex // held by the host that changes the members, until its learner is promoted
 }
 
 // etcdUnavailable is an etcd that does not answer, or not yet.
@@ -88,11 +88,11 @@ const startPatience = 20 * time.Second
 
 // join takes one host's member to where it votes.
 func (j *etcdJoin) join(ctx context.Context, h host.Host) error {
-	j.turn.Lock()
-	defer j.turn.Unlock()
 	began := time.Now()
 	var final error // what no further attempt can change
 	err := poll(ctx, func(ctx context.Context) error {
+		j.turn.Lock() // given back after every attempt: what this host waits for may be another one's to do
+		defer j.turn.Unlock()
 		steps, members, err := j.plan(ctx, h, time.Since(began) > learnerPatience)
 		var unavailable *etcdUnavailable
 		switch {
