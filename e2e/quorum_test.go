@@ -56,11 +56,30 @@ func (s *site) testQuorumLoss(t *testing.T) {
 
 	must(t, s.Start(t.Context(), "h3"))
 	must(t, s.Start(t.Context(), "h6"))
+	s.awaitNeighbours(t, []string{"h2", "h4", "h5"}, "h3", "h6")
 	s.join(t, "-v")
 	s.wantReady(t, "h2", "h3", "h4", "h5", "h6")
 	s.wantMembers(t, "h2", "h3", "h6")
 	s.wantIdentities(t, before)
 	s.wantControllersAtWork(t)
+}
+
+// awaitNeighbours waits until hosts reach others that have just come up: for some seconds a kernel remembers that nobody
+// answered for an address.
+func (s *site) awaitNeighbours(t *testing.T, hosts []string, others ...string) {
+	t.Helper()
+	for _, from := range hosts {
+		dial := s.dialFrom(t, from)
+		for _, to := range others {
+			eventually(t, 30*time.Second, from+" reaches "+to, func(ctx context.Context) error {
+				conn, err := dial(ctx, "tcp", s.address(t, to, "22"))
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			})
+		}
+	}
 }
 
 // testBackup goes back in time with all members alive.
