@@ -254,7 +254,8 @@ func peers(c *cluster.Cluster, self *cluster.Node) []string {
 	return addrs
 }
 
-// unreachable tries every address from the host, all at once.
+// unreachable tries every address from the host, all at once, and again for a while: the way to a host that has just been
+// started may take a moment to be found.
 func unreachable(ctx context.Context, n *cluster.Node, addrs []string) []Finding {
 	findings := make([][]Finding, len(addrs))
 	var wg sync.WaitGroup
@@ -262,14 +263,18 @@ func unreachable(ctx context.Context, n *cluster.Node, addrs []string) []Finding
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			conn, err := n.Dial(ctx, "tcp", addr)
-			switch {
-			case err != nil && strings.Contains(err.Error(), "refused"):
-				// nothing listens there yet, and the host itself said so: the way is open
-			case err != nil:
+			err := poll(ctx, func(ctx context.Context) error {
+				conn, err := n.Dial(ctx, "tcp", addr)
+				switch {
+				case err == nil:
+					return conn.Close()
+				case strings.Contains(err.Error(), "refused"): // nothing listens there yet, and the host itself said so: the way is open
+					return nil
+				}
+				return err
+			})
+			if err != nil {
 				findings[i] = fatal(true, "Reachable", "%s cannot be reached from the host: %v; hint: check routes and firewalls between the hosts", addr, err)
-			default:
-				conn.Close()
 			}
 		})
 	}
