@@ -23,6 +23,7 @@ var modules = []struct{ name, proof, purpose string }{
 
 // prepareKernel loads what can be loaded and says what is missing: not every cluster needs every module.
 func prepareKernel(ctx context.Context, log io.Writer) {
+	raiseInotify(log)
 	modprobe, lookErr := lookPath("modprobe")
 	for _, m := range modules {
 		if _, err := os.Stat(m.proof); err == nil {
@@ -46,6 +47,27 @@ func prepareKernel(ctx context.Context, log io.Writer) {
 		if err := os.WriteFile(path, []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			fmt.Fprintf(log, "%v: pods of different hosts may not reach each other by address\n", err)
 		}
+	}
+}
+
+// The kernel counts inotify instances by user, and root is one user on all hosts together. A host with a control plane
+// takes some 20 of the 128 that there are by default, and a kubelet that gets none does not start.
+const (
+	inotifyInstances    = "/proc/sys/fs/inotify/max_user_instances"
+	minInotifyInstances = 1024
+)
+
+// raiseInotify lets many hosts watch files at once. A machine that allows more already is left alone.
+func raiseInotify(log io.Writer) {
+	data, err := os.ReadFile(inotifyInstances)
+	if err == nil {
+		var now int
+		if now, err = strconv.Atoi(strings.TrimSpace(string(data))); err == nil && now < minInotifyInstances {
+			err = os.WriteFile(inotifyInstances, []byte(strconv.Itoa(minInotifyInstances)), 0)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(log, "%v: kubelets of many hosts may not start\n", err)
 	}
 }
 
