@@ -57,7 +57,7 @@ func TestGrowth(t *testing.T) {
 func (s *site) wantOwnEndpoint(t *testing.T, host string) {
 	t.Helper()
 	dial := s.dialFrom(t, host)
-	eventually(t, 30*time.Second, "an answer of the API server on "+host, func(ctx context.Context) error {
+	eventually(t, 90*time.Second, "an answer of the API server on "+host, func(ctx context.Context) error {
 		return s.readyz(ctx, t, func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return dial(ctx, network, s.address(t, host, "6443"))
 		}, "127.0.0.1:6443")
