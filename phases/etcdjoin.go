@@ -175,6 +175,8 @@ func (j *etcdJoin) place(ctx context.Context, h host.Host, members []etcd.Member
 			node.InitialCluster = append(node.InitialCluster, member)
 		}
 	}
+	// In an order of its own: etcd's differs from time to time, and a pod that changes is started anew.
+	slices.SortFunc(node.InitialCluster, func(a, b manifests.Member) int { return cmp.Compare(a.PeerURL, b.PeerURL) })
 	pod, err := manifests.Etcd(params(j.cluster), node)
 	if err != nil {
 		return err

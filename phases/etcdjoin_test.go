@@ -110,6 +110,12 @@ var lives = []struct {
 		q.stop(q.members[1])
 		q.machines[1].Delete(etcdPodPath)
 	}, true, nil, ""},
+	{"it votes, and is just being started again", func(t *testing.T, q *quorum) {
+		q.voted(t)
+		promoted(t, q.members[0], q.members[2], q.members[1])
+		q.stop(q.members[1])
+		q.late = func() { q.start(q.machines[1], q.members[1]) }
+	}, true, nil, ""},
 	{"it was a member, and its disk was wiped", func(t *testing.T, q *quorum) {
 		q.voted(t)
 		promoted(t, q.members[0], q.members[2], q.members[1]) // or there is no quorum to remove it with
@@ -145,6 +151,7 @@ func (q *quorum) placed(t *testing.T) {
 	for _, o := range q.members[:2] {
 		node.InitialCluster = append(node.InitialCluster, manifests.Member{Name: o.Name, PeerURL: o.PeerURL()})
 	}
+	slices.SortFunc(node.InitialCluster, func(a, b manifests.Member) int { return strings.Compare(a.PeerURL, b.PeerURL) })
 	pod, err := manifests.Etcd(params(q.c), node)
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +186,7 @@ func TestEtcdJoinAfterAnyLife(t *testing.T) {
 			q := newQuorum(t, false, "cp-1", "cp-2", "cp-3")
 			tt.before(t, q)
 			before, m := q.id(1), q.machines[1]
+			pod, placed := m.Get(etcdPodPath)
 			m.ResetRecord()
 			var warnings []string
 			r := workflow.Runner{Report: serial(func(e workflow.Event) {
@@ -197,6 +205,9 @@ func TestEtcdJoinAfterAnyLife(t *testing.T) {
 			q.votes(members...)
 			if after := q.id(1); (after == before) != tt.keeps {
 				t.Errorf("its member was %x and is %x, want it to go on: %t", before, after, tt.keeps)
+			}
+			if after, _ := m.Get(etcdPodPath); placed && tt.keeps && string(after.Data) != string(pod.Data) {
+				t.Errorf("its static pod has changed, so that the kubelet starts it anew (-before +after):\n%s", cmp.Diff(string(pod.Data), string(after.Data)))
 			}
 			if !slices.Equal(m.Removed(), tt.removed) {
 				t.Errorf("removed %q, want %q", m.Removed(), tt.removed)

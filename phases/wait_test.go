@@ -162,6 +162,24 @@ func TestWaitAPIGivesUp(t *testing.T) {
 	}
 }
 
+// What ended the wait says nothing of what is missing.
+func TestPollTellsWhatIsMissing(t *testing.T) {
+	missing := errors.New("it is not there yet")
+	for whole, want := range []error{context.Canceled, missing} { // attempts before the one that is cut short
+		ctx, cancel := context.WithCancel(t.Context())
+		err := poll(ctx, func(ctx context.Context) error {
+			if whole--; whole >= 0 {
+				return missing
+			}
+			cancel()
+			return ctx.Err()
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}
+
 func TestWaitForFile(t *testing.T) {
 	m := newMachine(t, "h1")
 	m.touch("/there", 0o600, "x")
