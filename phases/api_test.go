@@ -24,9 +24,9 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// withAPI is a cluster of one control plane whose API server is a test's.
-func withAPI(t testing.TB) (*cluster.Cluster, *kubetest.Server) {
-	c, machines := testCluster(t, "cp-1")
+// withAPI is a cluster of one control plane, and of hosts that have not joined it, whose API server is a test's.
+func withAPI(t testing.TB, others ...string) (*cluster.Cluster, *kubetest.Server) {
+	c, machines := testCluster(t, append([]string{"cp-1"}, others...)...)
 	c.Rand = rand.Reader
 	run(t, Certs(c, c.Nodes[0]))
 	server := kubetest.NewServer(t)
@@ -74,6 +74,15 @@ var objectPhases = []struct {
 			set(t, o, "system-node-critical", "spec", "template", "spec", "priorityClassName")
 			s.Put(t, o)
 		}, "update Deployment kube-system/coredns",
+	},
+	{
+		"endpoint", Endpoint,
+		[]kube.Ref{myadmConfig},
+		func(t *testing.T, s *kubetest.Server) {
+			o := s.Object(myadmConfig)
+			set(t, o, "10.0.0.9:6443", "data", "apiServers")
+			s.Put(t, o)
+		}, "update ConfigMap kube-system/myadm-config",
 	},
 	{
 		"network", Network,
