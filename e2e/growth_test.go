@@ -57,15 +57,14 @@ func TestGrowth(t *testing.T) {
 func (s *site) wantOwnEndpoint(t *testing.T, host string) {
 	t.Helper()
 	dial := s.dialFrom(t, host)
-	eventually(t, 90*time.Second, "an answer of the API server on "+host, func(ctx context.Context) error {
+	eventually(t, 30*time.Second, "an answer of the API server on "+host, func(ctx context.Context) error {
 		return s.readyz(ctx, t, func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return dial(ctx, network, s.address(t, host, "6443"))
 		}, "127.0.0.1:6443")
 	})
 }
 
-// wantThroughBalancer waits until nobody on a worker talks to these API servers but its load balancer, which has a
-// connection to, or asks after the health of, each.
+// wantThroughBalancer waits until nobody on a worker talks to these API servers but its load balancer.
 func (s *site) wantThroughBalancer(t *testing.T, worker string, servers ...string) {
 	t.Helper()
 	eventually(t, 2*time.Minute, "only HAProxy talks to API servers", func(context.Context) error {
@@ -73,11 +72,7 @@ func (s *site) wantThroughBalancer(t *testing.T, worker string, servers ...strin
 		for _, server := range servers {
 			h, err := s.Host(server)
 			must(t, err)
-			// With the programs where the kernel knows them: connections that have ended have none.
-			lines := s.output(t, worker, "ss", "-Htanp", "dst", h.Address.String(), "and", "dport", "=", ":6443")
-			if lines == "" {
-				errs = append(errs, fmt.Errorf("nobody on %s knows of %s", worker, server))
-			}
+			lines := s.output(t, worker, "ss", "-Htnp", "dst", h.Address.String(), "and", "dport", "=", ":6443")
 			for line := range strings.Lines(lines) {
 				if strings.HasPrefix(line, "ESTAB") && !strings.Contains(line, `"haproxy"`) {
 					errs = append(errs, fmt.Errorf("past the load balancer: %s", line))
@@ -88,24 +83,25 @@ func (s *site) wantThroughBalancer(t *testing.T, worker string, servers ...strin
 	})
 }
 
-// wantLearned has the API servers that a worker's load balancer was told of end, and proves that it knows another one: it
-// asks the cluster's DNS. Their static pods come back afterwards.
+// wantLearned takes the API servers that a worker's load balancer was told of away from it, and proves that it knows
+// another one: it asks the cluster's DNS.
 func (s *site) wantLearned(t *testing.T, worker string, told ...string) {
 	t.Helper()
-	const manifest, aside = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/root/kube-apiserver.yaml"
-	for _, h := range told {
-		s.shell(t, h, "mv "+manifest+" "+aside)
+	net := s.inNetwork(t, worker)
+	net("nft", "add table inet e2e")
+	defer net("nft", "delete table inet e2e")
+	net("nft", "add chain inet e2e away { type filter hook output priority 0 ; }")
+	for _, name := range told {
+		h, err := s.Host(name)
+		must(t, err)
+		net("nft", "add rule inet e2e away ip daddr "+h.Address.String()+" tcp dport 6443 drop")
 	}
-	for _, h := range told {
-		s.shell(t, h, "while ss -Hltn 'sport = :6443' | grep -q .; do sleep 0.2; done")
-	}
-	s.wantEndpoint(t, worker)
-	for _, h := range told {
-		s.shell(t, h, "mv "+aside+" "+manifest)
-	}
-	for _, h := range told {
-		s.wantOwnEndpoint(t, h)
-	}
+	began := time.Now()
+	dial := s.dialFrom(t, worker)
+	eventually(t, 2*time.Minute, "an answer of an API server that nobody told "+worker+" of", func(ctx context.Context) error {
+		return s.readyz(ctx, t, dial, endpointOf)
+	})
+	t.Logf("%s knows an API server that nobody told it of, after %.1f s", worker, time.Since(began).Seconds())
 }
 
 // testJoinByKey joins a control plane as a user without SSH between the hosts does: a command at the first one's console,
