@@ -99,7 +99,10 @@ func TestEndpointFollowsTheCluster(t *testing.T) {
 		{"its kubelet has not told of the pod again", func() {
 			s.Remove(kube.Ref{APIVersion: "v1", Kind: "Pod", Namespace: "kube-system", Name: "haproxy-w-9"})
 		}, []string{"cp-1=10.0.0.1", "cp-2=10.0.0.2", "w-1=10.0.0.3", "w-9=10.0.0.9"}, []string{"10.0.0.1", "10.0.0.2"}},
-		{"it leaves for good", func() { s.Remove(nodeRef("w-9")) },
+		{"it leaves for good, and its pod goes later", func() {
+			s.Put(t, haproxyPod("w-9", "10.0.0.9"))
+			s.Remove(nodeRef("w-9"))
+		},
 			[]string{"cp-1=10.0.0.1", "cp-2=10.0.0.2", "w-1=10.0.0.3"}, []string{"10.0.0.1", "10.0.0.2"}},
 		{"a control plane joins without the document", func() {
 			c.Learned = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.7:6443")}
