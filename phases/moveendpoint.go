@@ -116,12 +116,18 @@ func withEndpointFlag(ctx context.Context, r host.Reader) (pod []byte, changed b
 	return pod, changed, nil
 }
 
-// endScript ends the processes whose program is named $1 and waits until they are gone.
+// endScript ends the processes whose program is named $1 and waits until they are gone. An API server would wait a minute
+// for watches that never end by themselves; after five seconds only those are left, and their clients go elsewhere.
 const endScript = `
 of() { for f in /proc/[0-9]*/exe; do [ "$(readlink "$f" 2>/dev/null | sed 's,.*/,,')" = "$1" ] && echo "$f" | cut -d/ -f3; done; }
 pids=$(of "$1")
 [ -z "$pids" ] || kill $pids
-while [ -n "$(of "$1")" ]; do sleep 0.1; done
+waited=0
+while pids=$(of "$1"); [ -n "$pids" ]; do
+	[ $waited -lt 50 ] || kill -KILL $pids 2>/dev/null
+	waited=$((waited + 1))
+	sleep 0.1
+done
 `
 
 // waitRestarted waits until a control plane's API server runs with the flag, and is ready.
