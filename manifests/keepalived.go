@@ -18,8 +18,8 @@ const KeepalivedConfigPath = config.KeepalivedDir + "/keepalived.conf"
 // pod. Peers are the addresses of the other control planes. The one with the highest priority, from 1 to 254, has the
 // address while it is there and its HAProxy runs.
 //
-// keepalived would read a changed configuration on SIGHUP. Here the pod carries its checksum instead, so that the kubelet
-// starts it anew: another then has the address for a moment, and no connection goes through keepalived itself.
+// A changed configuration is for a keepalived that is started anew: another then has the address for a moment, and no
+// connection goes through keepalived itself. On SIGHUP it would read it too, but not tell whether it has.
 func Keepalived(p Params, n Node, peers []netip.Addr, priority int) ([]host.File, error) {
 	nic := cmp.Or(p.Cluster.Spec.LoadBalancer.Interface, n.Interface)
 	if nic == "" {
@@ -27,9 +27,8 @@ func Keepalived(p Params, n Node, peers []netip.Addr, priority int) ([]host.File
 	}
 	conf := host.File{Path: KeepalivedConfigPath, Mode: fileMode, Data: []byte(keepalivedConfig(p, n, nic, peers, priority))}
 	pod := staticPod{
-		name:        KeepalivedName,
-		image:       p.Images.Keepalived,
-		annotations: map[string]string{ConfigHash: dataHash(map[string]string{KeepalivedConfigPath: string(conf.Data)})},
+		name:  KeepalivedName,
+		image: p.Images.Keepalived,
 		// --vrrp: without it a child for IPVS would look for kernel modules.
 		command: []string{"keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file=" + KeepalivedConfigPath,
 			"--pid=/run/keepalived.pid", "--vrrp_pid=/run/vrrp.pid"},

@@ -19,12 +19,18 @@ import (
 )
 
 // LoadBalancer places the node-local load balancer: HAProxy as a static pod in front of all API servers. One that runs
-// already is told of a changed list without losing a connection. Which nodes get it is balanced's to say.
+// already is told of a changed list without losing a connection. Which nodes get it is balanced's to say. Hosts behind a
+// virtual IP take turns, so that one of them always has it.
 func LoadBalancer(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	virtual, parallel := c.Config.Spec.LoadBalancer.Type == config.LoadBalancerKeepalived, 0
+	if virtual {
+		parallel = 1
+	}
 	return workflow.Phase{
-		Name:  "load-balancer",
-		Short: "place the load balancer of the API servers",
-		Hosts: cluster.Hosts(balanced(c, nodes)),
+		Name:     "load-balancer",
+		Short:    "place the load balancer of the API servers",
+		Hosts:    cluster.Hosts(balanced(c, nodes)),
+		Parallel: parallel,
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			files, err := balancerFiles(c, c.Node(r))
 			if err != nil {
@@ -42,6 +48,15 @@ func LoadBalancer(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if running := loadedVersion(ctx, c.Node(r)); running != "" && running != manifests.HAProxyVersion(files[0].Data) {
 				changes = append(changes, workflow.Change{Action: workflow.Run, Object: manifests.HAProxyName, Detail: "load the list of API servers"})
 			}
+			if virtual {
+				state, err := readKeepalived(ctx, r)
+				if err != nil {
+					return nil, err
+				}
+				if state.running && (state.old || hasObject(changes, manifests.KeepalivedConfigPath)) {
+					changes = append(changes, workflow.Change{Action: workflow.Run, Object: manifests.KeepalivedName, Detail: "load the list of its peers"})
+				}
+			}
 			return changes, ctx.Err()
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
@@ -58,7 +73,10 @@ func LoadBalancer(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 					return err
 				}
 			}
-			return reloadBalancer(ctx, h, n, manifests.HAProxyVersion(files[0].Data))
+			if err := reloadBalancer(ctx, h, n, manifests.HAProxyVersion(files[0].Data)); err != nil || !virtual {
+				return err
+			}
+			return restartKeepalived(ctx, h, n)
 		},
 	}
 }

@@ -40,6 +40,7 @@ func (m *machine) balance() {
 		}
 		return nil, nil
 	})
+	m.On("sh", "-c", keepalivedScript, "sh", manifests.KeepalivedConfigPath).Return("hertz=100\nuptime=9.5\nnow=1800000000.5\n") // none runs
 	m.OnDial(b.dial)
 }
 

@@ -14,9 +14,6 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// handoverPatience is how many tenths of a second keepalived gets to give the virtual IP to another host.
-const handoverPatience = "50"
-
 // VirtualIP has a host give up the virtual IP of the API servers. keepalived hands it over when it is asked to end; killed,
 // it would leave the address on the interface, and the others in wait. The kubelet, which is stopped by then, starts it no
 // more.
@@ -40,8 +37,8 @@ func VirtualIP(nodes []*cluster.Node) workflow.Phase {
 			return changes, nil
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			if _, err := h.Run(ctx, host.Command("sh", "-c", endKeepalivedScript, "sh", manifests.KeepalivedConfigPath, handoverPatience)); err != nil {
-				return fmt.Errorf("end %s: %w", manifests.KeepalivedName, err)
+			if err := endKeepalived(ctx, h); err != nil {
+				return err
 			}
 			v, err := readVirtualIP(ctx, h)
 			if err != nil || !v.present {
@@ -104,41 +101,9 @@ func parseVirtualIP(conf []byte) (virtualIP, bool) {
 	return virtualIP{address: address, nic: string(found[2])}, err == nil && address.IsSingleIP()
 }
 
-// keepalivedRuns are functions of the shell: whether process $1 is a keepalived by the configuration $conf, and all such.
-const keepalivedRuns = `
-runs() { [ -r "/proc/$1/cmdline" ] && tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q "^[^ ]*keepalived .*$conf"; }
-all() {
-	for f in $(grep -lsF -- "$conf" /proc/[0-9]*/cmdline); do
-		pid=${f#/proc/}
-		pid=${pid%/cmdline}
-		runs "$pid" && echo "$pid"
-	done
-}
-conf=$1
-`
-
 // virtualIPScript tells whether keepalived runs by the configuration $1, and whether the address $2 is on the interface $3.
 const virtualIPScript = keepalivedRuns + `
 [ -n "$(all)" ] && echo running=
 ip -oneline address show dev "$3" 2>/dev/null | grep -qF " $2/" && echo present=
-true
-`
-
-// endKeepalivedScript ends the keepalived that runs by the configuration $1, and kills it after $2 tenths of a second. Its
-// children, which have the same command line, end with it.
-const endKeepalivedScript = keepalivedRuns + `
-left=$(all)
-for pid in $left; do
-	parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null) || continue
-	runs "$parent" || kill -TERM "$pid"
-done
-tenths=$2
-for pid in $left; do
-	while runs "$pid"; do
-		[ "$tenths" -gt 0 ] || kill -KILL "$pid"
-		tenths=$((tenths - 1))
-		sleep 0.1
-	done
-done
 true
 `
