@@ -119,7 +119,7 @@ func withEndpointFlag(ctx context.Context, r host.Reader) (pod []byte, changed b
 // endScript ends the processes whose program is named $1 and waits until they are gone. An API server would wait a minute
 // for watches that never end by themselves; after five seconds only those are left, and their clients go elsewhere.
 const endScript = `
-of() { for f in /proc/[0-9]*/exe; do [ "$(readlink "$f" 2>/dev/null | sed 's,.*/,,')" = "$1" ] && echo "$f" | cut -d/ -f3; done; }
+of() { ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n "s,.* /proc/\([0-9]*\)/exe -> .*/$1\$,\1,p"; }
 pids=$(of "$1")
 [ -z "$pids" ] || kill $pids
 waited=0

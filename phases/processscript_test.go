@@ -215,6 +215,17 @@ func TestEndScript(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("the program has ended by itself")
 	}
+	deaf := shellAt(t, program, "trap '' TERM; echo ready; while :; do sleep 99 & wait; done", "sh")
+	deaf.line()
+	go func() { done <- deaf.cmd.Wait() }()
+	s := shell{path: t.TempDir()}
+	s.tool(t, "sleep", "exit 0\n") // its patience takes no time
+	if _, err := s.Query(t.Context(), host.Command("sh", "-c", endScript, "sh", filepath.Base(program))); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil || err.Error() != "signal: killed" {
+		t.Errorf("one that does not end on its own has ended with %v", err)
+	}
 	namesake.signal(syscall.SIGUSR1)
 	if got := namesake.line(); got != "lives" {
 		t.Error(got)
