@@ -165,6 +165,23 @@ func TestJoinCertsWaitForTheFirst(t *testing.T) {
 	settled(t, p, c.Nodes[1])
 }
 
+// An authority's key may be kept elsewhere: what it signs is then for a human to place, and nothing else is.
+func TestJoinCertsWithAnAuthorityElsewhere(t *testing.T) {
+	c, machines := founded(t)
+	first, second := machines[0], machines[1]
+	first.Delete(config.PKIDir + "/front-proxy-ca.key")
+	p := JoinCerts(c, c.Nodes[1:2], SharedPKI(c, c.Nodes[0]))
+	_, err := new(workflow.Runner).Run(t.Context(), p)
+	if want := config.PKIDir + "/front-proxy-client.crt: missing, and the key to sign another is not on this host"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	for _, path := range []string{config.PKIDir + "/front-proxy-client.crt", config.PKIDir + "/front-proxy-client.key"} {
+		second.touch(path, pkiMode(path), string(content(t, first, path)))
+	}
+	run(t, p)
+	settled(t, p, c.Nodes[1])
+}
+
 // Control planes of the cluster follow when the endpoint moves: a name more in a certificate, and nothing else is new.
 func TestJoinCertsOfAControlPlaneThatIsThere(t *testing.T) {
 	c, machines := testCluster(t, "cp-1")
