@@ -75,13 +75,20 @@ func IsReady(ctx context.Context, r kube.Reader, name string, since time.Time) (
 	return ready, nil
 }
 
-// Reported tells whether a node's kubelet has told the API of itself since a moment.
+// Reported tells whether a node's kubelet has told the API of itself since a moment. Where no API server can be asked, as
+// while the node's load balancer has none to offer, nothing says that it has not.
 func Reported(ctx context.Context, r kube.Reader, name string, since time.Time) (bool, error) {
 	node, err := kube.Get[corev1.Node](ctx, r, nodeRef(name))
-	if kube.NotFound(err) {
+	var judged apierrors.APIStatus
+	switch {
+	case err == nil:
+		return !silent(node, since), nil
+	case kube.NotFound(err):
 		return false, nil
+	case ctx.Err() == nil && !errors.As(err, &judged):
+		return true, nil
 	}
-	return err == nil && !silent(node, since), err
+	return false, err
 }
 
 // readySince tells whether a node is Ready by the word of a kubelet that was started at since, on the host's clock. A Node

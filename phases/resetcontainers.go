@@ -39,7 +39,8 @@ func StopContainers(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 					if _, err := h.Run(ctx, ctr(c, "tasks", "rm", "--force", id)); err != nil && !ran(err) {
 						return err
 					}
-					if _, err := h.Run(ctx, ctr(c, "containers", "rm", id)); err != nil {
+					// The runtime may have come to its end by itself meanwhile.
+					if _, err := h.Run(ctx, ctr(c, "containers", "rm", id)); err != nil && !strings.Contains(err.Error(), "not found") {
 						return fmt.Errorf("remove container %s: %w", id, err)
 					}
 					return nil
