@@ -102,7 +102,10 @@ func makeBundle(dir, kubelet string) (*bundle.Bundle, error) {
 		sum := sha256.Sum256([]byte(ref))
 		digest := "sha256:" + hex.EncodeToString(sum[:])
 		name, _, _ := strings.Cut(ref[strings.LastIndex(ref, "/")+1:], ":")
-		add(bundle.Artifact{Name: "image-" + name, Kind: bundle.KindImage, Roles: []bundle.Role{role}, Image: ref, Digest: digest}, ref+" "+digest+"\n")
+		if role != bundle.RoleLoadBalancer { // whose names say which of them a host needs
+			name = "image-" + name
+		}
+		add(bundle.Artifact{Name: name, Kind: bundle.KindImage, Roles: []bundle.Role{role}, Image: ref, Digest: digest}, ref+" "+digest+"\n")
 	}
 	add(binary(bundle.RoleNode, "/usr/local/bin/kubelet"), kubelet)
 	add(binary(bundle.RoleNode, "/usr/local/bin/kubectl"), "kubectl")
@@ -112,6 +115,7 @@ func makeBundle(dir, kubelet string) (*bundle.Bundle, error) {
 	add(binary(bundle.RoleFlannel, "/opt/cni/bin/flannel"), "flannel")
 	add(binary(bundle.RoleTest, "/usr/local/bin/never-sent"), "test")
 	cfg := &config.Cluster{Spec: config.Spec{KubernetesVersion: testVersion}}
+	cfg.Spec.LoadBalancer.Type = config.LoadBalancerKeepalived // which needs the most
 	config.SetDefaults(cfg)
 	images, err := config.ImagesOf(cfg)
 	errs = append(errs, err)
@@ -122,6 +126,8 @@ func makeBundle(dir, kubelet string) (*bundle.Bundle, error) {
 		image(bundle.RoleNode, ref)
 	}
 	image(bundle.RoleFlannel, images.Flannel)
+	image(bundle.RoleLoadBalancer, images.HAProxy)
+	image(bundle.RoleLoadBalancer, images.Keepalived)
 	if err := errors.Join(append(errs, w.Close())...); err != nil {
 		return nil, err
 	}

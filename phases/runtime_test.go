@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,6 +152,43 @@ func TestHostsGetWhatTheirRolesNeed(t *testing.T) {
 	for _, path := range machines[0].Writes() {
 		if strings.Contains(path, "cni") {
 			t.Errorf("%s was sent, although the network is the user's", path)
+		}
+	}
+}
+
+// A node is sent the images of the load balancers that run on it, with its others or, when it has those, alone.
+func TestImagesOfLoadBalancers(t *testing.T) {
+	const haproxy, keepalived = "docker.io/library/haproxy:2.6", "docker.io/osixia/keepalived:2.0.20"
+	for _, tt := range []struct {
+		balancer string
+		want     [2][]string // of the control plane, and of the worker
+	}{
+		{"", [2][]string{}},
+		{config.LoadBalancerExternal, [2][]string{}},
+		{config.LoadBalancerNodeLocal, [2][]string{{haproxy}, {haproxy}}},
+		{config.LoadBalancerKeepalived, [2][]string{{haproxy, keepalived}, nil}},
+	} {
+		c, machines := testCluster(t, "cp-1", "w-1")
+		run(t, Runtime(c, c.Nodes), Images(c, c.Nodes))
+		c.Config.Spec.LoadBalancer.Type = tt.balancer
+		for i, n := range c.Nodes {
+			images := machines[i].containerd.images
+			before := slices.Collect(maps.Keys(images))
+			p := LoadBalancerImages(c, one(n))
+			run(t, p)
+			var added []string
+			for _, name := range slices.Sorted(maps.Keys(images)) {
+				if !slices.Contains(before, name) {
+					added = append(added, name)
+				}
+			}
+			if diff := cmp.Diff(tt.want[i], added); diff != "" {
+				t.Errorf("%q: %s (-want +got):\n%s", tt.balancer, n.Name(), diff)
+			}
+			settled(t, p, n)
+			settled(t, Images(c, one(n)), n)
+			delete(images, "registry.k8s.io/pause:3.10.2") // is for the other phase to bring
+			settled(t, p, n)
 		}
 	}
 }
