@@ -36,9 +36,9 @@ func joining(t testing.TB, n *network) (j *Joining, asked *int) {
 
 func TestTLSBootstrapConverges(t *testing.T) {
 	n := newNetwork(t, "w-1")
-	w, f := n.workers[0], n.fakes["w-1"]
+	w, f := n.joiners[0], n.fakes["w-1"]
 	j, asked := joining(t, n)
-	p := TLSBootstrap(n.workers, j)
+	p := TLSBootstrap(n.joiners, j)
 	if diff := cmp.Diff([]string{"create " + caPath, "create " + config.BootstrapKubeletConf}, check(t, p, w)); diff != "" {
 		t.Errorf("on a blank host (-want +got):\n%s", diff)
 	}
@@ -88,7 +88,7 @@ func TestTLSBootstrapTellsNoSecret(t *testing.T) {
 			told = append(told, c.Object, c.Detail)
 		}
 	}}
-	_, err := r.Run(t.Context(), TLSBootstrap(n.workers, j))
+	_, err := r.Run(t.Context(), TLSBootstrap(n.joiners, j))
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
@@ -124,7 +124,7 @@ func TestTLSBootstrapAndWhatIsThereAlready(t *testing.T) {
 			n := newNetwork(t, "w-1")
 			tt.arrange(n.fakes["w-1"])
 			j, asked := joining(t, n)
-			run(t, TLSBootstrap(n.workers, j))
+			run(t, TLSBootstrap(n.joiners, j))
 			file, ok := n.fakes["w-1"].Get(config.BootstrapKubeletConf)
 			if ok != (tt.token != "") || !strings.Contains(string(file.Data), tt.token) || *asked != tt.asked {
 				t.Errorf("asked %d times for a token; the file is there: %t", *asked, ok)
@@ -138,7 +138,7 @@ func TestTLSBootstrapWithoutAToken(t *testing.T) {
 	j, _ := joining(t, n)
 	refused := errors.New("forbidden")
 	j.token = func(context.Context) (kube.Token, error) { return kube.Token{}, refused }
-	_, err := new(workflow.Runner).Run(t.Context(), TLSBootstrap(n.workers, j))
+	_, err := new(workflow.Runner).Run(t.Context(), TLSBootstrap(n.joiners, j))
 	if !errors.Is(err, refused) || len(n.fakes["w-1"].Writes()) > 0 {
 		t.Errorf("got %v, wrote %q", err, n.fakes["w-1"].Writes())
 	}
@@ -166,15 +166,15 @@ func TestTLSBootstrapGoesOnAfterACut(t *testing.T) {
 	for left := range 2 {
 		n := newNetwork(t, "w-1")
 		c := &cut{n.fakes["w-1"], left}
-		n.workers[0].Host = c
+		n.joiners[0].Host = c
 		j, _ := joining(t, n)
-		if _, err := new(workflow.Runner).Run(t.Context(), TLSBootstrap(n.workers, j)); err == nil {
+		if _, err := new(workflow.Runner).Run(t.Context(), TLSBootstrap(n.joiners, j)); err == nil {
 			t.Fatalf("it was not cut after %d", left)
 		}
 		c.left = 9
 		j, _ = joining(t, n) // another process
-		run(t, TLSBootstrap(n.workers, j))
-		if got := check(t, TLSBootstrap(n.workers, j), n.workers[0]); len(got) > 0 {
+		run(t, TLSBootstrap(n.joiners, j))
+		if got := check(t, TLSBootstrap(n.joiners, j), n.joiners[0]); len(got) > 0 {
 			t.Errorf("cut after %d, there is left %q", left, got)
 		}
 	}
@@ -192,12 +192,12 @@ func readyNode(name string, ready corev1.ConditionStatus, heartbeat time.Time) *
 
 func TestNodeReadyWaitsAndTakesTheTokenAway(t *testing.T) {
 	n := newNetwork(t, "w-1")
-	w, f := n.workers[0], n.fakes["w-1"]
+	w, f := n.joiners[0], n.fakes["w-1"]
 	f.Put(host.File{Path: config.BootstrapKubeletConf, Mode: 0o600, Data: []byte("token")})
 	j, _ := joining(t, n)
 	j.given("w-1", testNow)
 	n.server.Put(t, readyNode("w-1", corev1.ConditionTrue, testNow.Add(-time.Minute))) // left by an earlier life of the host
-	p := NodeReady(n.cluster, n.workers, j, time.Minute)
+	p := NodeReady(n.cluster, n.joiners, j, time.Minute)
 	want := []string{"run Node w-1", "delete " + config.BootstrapKubeletConf}
 	if diff := cmp.Diff(want, check(t, p, w)); diff != "" {
 		t.Errorf("before the kubelet has started (-want +got):\n%s", diff)
@@ -249,7 +249,7 @@ func TestNodeThatDoesNotBecomeReady(t *testing.T) {
 		return nil, nil
 	})
 	f.Put(host.File{Path: config.BootstrapKubeletConf, Mode: 0o600, Data: []byte("token")})
-	_, err := new(workflow.Runner).Run(t.Context(), NodeReady(n.cluster, n.workers, j, time.Millisecond))
+	_, err := new(workflow.Runner).Run(t.Context(), NodeReady(n.cluster, n.joiners, j, time.Millisecond))
 	if err == nil || !strings.Contains(err.Error(), "w-1: node-ready: ") || !strings.Contains(err.Error(), "cni plugin not initialized") {
 		t.Errorf("got %v", err)
 	}

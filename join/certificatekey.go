@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -57,8 +58,24 @@ func (j *Joining) gainAdmin(ctx context.Context, c *cluster.Cluster, nodes []*cl
 		return err
 	}
 	j.administers = true
-	j.etcd = func(ctx context.Context) (*etcd.Client, error) { return connectEtcd(ctx, admin, n, files) }
+	j.etcd = once(func(ctx context.Context) (*etcd.Client, error) { return connectEtcd(ctx, admin, n, files) })
 	return nil
+}
+
+// once keeps the client that connect gives: it is asked for with every look at etcd, and has connections of its own.
+func once(connect phases.EtcdClient) phases.EtcdClient {
+	var mu sync.Mutex
+	var client *etcd.Client
+	return func(ctx context.Context) (*etcd.Client, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if client != nil {
+			return client, nil
+		}
+		var err error
+		client, err = connect(ctx)
+		return client, err
+	}
 }
 
 // sharedBy is what the control planes share: as the host has it from an earlier run, else as the cluster keeps it.

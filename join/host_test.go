@@ -24,21 +24,22 @@ var testNow = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
 // network is a running cluster, whose API server is a test's, and hosts that are to join it.
 type network struct {
 	server  *kubetest.Server
-	cluster *cluster.Cluster // the document: the workers, and the control plane unless it was taken out
-	workers []*cluster.Node
+	cluster *cluster.Cluster // the document: the joiners, and the control plane unless it was taken out
+	joiners []*cluster.Node
 	fakes   map[string]*hosttest.Fake
 	mu      sync.Mutex
 	dialled map[string]int // by host
 }
 
-// newNetwork is a cluster of version v1.37.2 with flannel, its configuration uploaded, and blank workers.
-func newNetwork(t testing.TB, workers ...string) *network {
+// newNetwork is a cluster of version v1.37.2 with flannel, its configuration uploaded, and blank hosts. Those whose names
+// begin with cp- are to become control planes, the others workers.
+func newNetwork(t testing.TB, joiners ...string) *network {
 	t.Helper()
 	server, opts := testCluster(t)
 	n := &network{server: server, fakes: map[string]*hosttest.Fake{}, dialled: map[string]int{}}
 	cfg := &config.Cluster{}
 	n.cluster = &cluster.Cluster{Config: cfg, Now: func() time.Time { return testNow }, Rand: rand.Reader, Version: "test"}
-	for i, name := range append([]string{"cp-1"}, workers...) {
+	for i, name := range append([]string{"cp-1"}, joiners...) {
 		f := hosttest.New(t, name)
 		f.OnDial(func(ctx context.Context, network, address string) (net.Conn, error) {
 			n.mu.Lock()
@@ -50,10 +51,11 @@ func newNetwork(t testing.TB, workers ...string) *network {
 		n.fakes[name] = f
 		spec := config.Host{Name: name, AdvertiseAddress: fmt.Sprintf("10.0.0.%d", i+1), Roles: []config.Role{config.RoleWorker}}
 		node := &cluster.Node{Host: f, Spec: spec, Facts: cluster.Facts{Hostname: name, Arch: "amd64"}}
-		if i == 0 {
+		if i == 0 || strings.HasPrefix(name, "cp-") {
 			node.Spec.Roles = []config.Role{config.RoleControlPlane}
-		} else {
-			n.workers = append(n.workers, node)
+		}
+		if i > 0 {
+			n.joiners = append(n.joiners, node)
 		}
 		n.cluster.Nodes = append(n.cluster.Nodes, node)
 		cfg.Spec.Hosts = append(cfg.Spec.Hosts, node.Spec)
@@ -83,11 +85,11 @@ func (n *network) present(c *cluster.Cluster) []*cluster.Node {
 	return present
 }
 
-// withoutControlPlane is the cluster of a document, or of flags, that names workers only.
+// withoutControlPlane is the cluster of a document, or of flags, that names joiners only.
 func (n *network) withoutControlPlane() *cluster.Cluster {
 	cfg := &config.Cluster{}
-	c := &cluster.Cluster{Config: cfg, Now: n.cluster.Now, Rand: rand.Reader, Nodes: n.workers, Version: "test"}
-	for _, w := range n.workers {
+	c := &cluster.Cluster{Config: cfg, Now: n.cluster.Now, Rand: rand.Reader, Nodes: n.joiners, Version: "test"}
+	for _, w := range n.joiners {
 		cfg.Spec.Hosts = append(cfg.Spec.Hosts, w.Spec)
 	}
 	config.SetDefaults(cfg)

@@ -18,7 +18,7 @@ var kubeletConfigMap = kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: 
 
 func TestPrepareAsAdministrator(t *testing.T) {
 	n := newNetwork(t, "w-1", "w-2")
-	j, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.workers, Options{})
+	j, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.joiners, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestPrepareByToken(t *testing.T) {
 	opts := Options{ // an address that only the hosts know; the server's certificate names it
 		Endpoint: "example.com:6443", Token: testToken(t, tokenID+"."+tokenSecret), CACertHashes: []string{pin(t, n.server.CA())},
 	}
-	j, err := Prepare(t.Context(), c, nil, n.workers, opts)
+	j, err := Prepare(t.Context(), c, nil, n.joiners, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestPrepareByToken(t *testing.T) {
 func TestPrepareOfHostsThatHaveJoined(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	n.joined("w-1")
-	j, err := Prepare(t.Context(), n.withoutControlPlane(), nil, n.workers, Options{})
+	j, err := Prepare(t.Context(), n.withoutControlPlane(), nil, n.joiners, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestPrepareLearnsOfTheCluster(t *testing.T) {
 	c.Config.Spec.KubernetesVersion, c.Config.Spec.Networking.PodSubnet = "v1.36.3", "10.99.0.0/16"
 	c.Config.Spec.Kubelet = map[string]any{"maxPods": int64(5)}
 	n.joined("w-1")
-	if _, err := Prepare(t.Context(), c, nil, n.workers, Options{}); err != nil {
+	if _, err := Prepare(t.Context(), c, nil, n.joiners, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	spec := c.Config.Spec
@@ -145,7 +145,7 @@ func TestPrepareLearnsOfTheCluster(t *testing.T) {
 func TestPrepareInAClusterOfKubeadm(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	n.server.Remove(kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: "myadm-config"})
-	if _, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.workers, Options{}); err != nil {
+	if _, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.joiners, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if plugin := n.cluster.Config.Spec.Networking.Plugin; plugin != config.PluginNone {
@@ -161,7 +161,7 @@ func TestPrepareRefuses(t *testing.T) {
 		want    string
 	}{
 		{"no token and no document", func(_ *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
-			return n.withoutControlPlane(), n.workers
+			return n.withoutControlPlane(), n.joiners
 		}, "there is no token to join with; hint: --token"},
 		{"no hosts", func(_ *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
 			c := n.withoutControlPlane()
@@ -171,11 +171,11 @@ func TestPrepareRefuses(t *testing.T) {
 		{"a control plane without a cluster", func(_ *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
 			n.cluster = &cluster.Cluster{Config: n.cluster.Config, Nodes: n.cluster.Nodes, Now: n.cluster.Now}
 			n.fakes["cp-1"].Delete(config.SuperAdminConf)
-			return n.cluster, n.workers
+			return n.cluster, n.joiners
 		}, "hint: run myadm init first"},
 		{"a host that is lost", func(_ *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
 			n.fakes["w-1"].Lose(gone)
-			return n.withoutControlPlane(), n.workers
+			return n.withoutControlPlane(), n.joiners
 		}, "w-1: "},
 		{"a cluster whose kubelets have no configuration", func(t *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
 			o := n.server.Object(kubeletConfigMap)
@@ -183,15 +183,15 @@ func TestPrepareRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.server.Put(t, o)
-			return n.cluster, n.workers
+			return n.cluster, n.joiners
 		}, "kubelet-config: key kubelet holds no KubeletConfiguration; hint: myadm init phase upload-config"},
 		{"a cluster without that ConfigMap", func(_ *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
 			n.server.Remove(kubeletConfigMap)
-			return n.cluster, n.workers
+			return n.cluster, n.joiners
 		}, "kubelet-config"},
 		{"a bundle that is newer than the cluster", func(t *testing.T, n *network) (*cluster.Cluster, []*cluster.Node) {
 			n.cluster.Bundle = &bundle.Bundle{Index: bundle.Index{KubernetesVersion: "v1.38.0"}}
-			return n.cluster, n.workers
+			return n.cluster, n.joiners
 		}, "kubelet v1.38.0 is newer than the API server v1.37.2"},
 	}
 	for _, tt := range tests {
@@ -213,14 +213,14 @@ func TestNodesAreMadeInOrder(t *testing.T) {
 	n := newNetwork(t, "w-1")
 	names := func(j *Joining) []string {
 		var all []string
-		for _, s := range Steps(n.cluster, n.workers, n.present(n.cluster), j, Options{}) {
+		for _, s := range Steps(n.cluster, n.joiners, n.present(n.cluster), j, Options{}) {
 			for _, p := range s.Phases() {
 				all = append(all, p.Name)
 			}
 		}
 		return all
 	}
-	j, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.workers, Options{})
+	j, err := Prepare(t.Context(), n.cluster, n.present(n.cluster), n.joiners, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
