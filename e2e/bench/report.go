@@ -135,15 +135,15 @@ func (r *report) writeJSON(w io.Writer) error {
 
 // writeText prints the report for people, with every phase of myadm's if they are asked for.
 func (r *report) writeText(w io.Writer, phases bool) error {
-	p := printer{w: w}
+	p := printer{w: w, width: r.width()}
 	p.line("\nKubernetes %s, all hosts on one machine with %d CPUs; seconds. A host that is not called bare has its runtime,", r.Kubernetes, r.CPUs)
 	p.line("binaries and images. Keys: myadm ECDSA-P256, kubeadm RSA-2048 where no other is named.\n")
-	p.line("%-58s %6s %6s %6s", "", "min", "median", "max")
+	p.line("%-*s %6s %6s %6s", p.width, "", "min", "median", "max")
 	for _, s := range r.Series {
 		if s.Tool != nameMyadm {
-			p.row(s.What+", "+s.Tool+", to its end", s.End)
+			p.row(s.name("its end"), s.End)
 		}
-		p.row(s.What+", "+s.Tool+", to Ready", s.Ready)
+		p.row(s.name("Ready"), s.Ready)
 	}
 	for _, s := range r.Series {
 		if phases && len(s.Phases) > 0 {
@@ -165,10 +165,23 @@ func (r *report) writeText(w io.Writer, phases bool) error {
 	return p.err
 }
 
+// name is that of a row of the report.
+func (s series) name(until string) string { return s.What + ", " + s.Tool + ", to " + until }
+
+// width is that of the longest name.
+func (r *report) width() int {
+	width := 0
+	for _, s := range r.Series {
+		width = max(width, len(s.name("its end")))
+	}
+	return width
+}
+
 // printer keeps the first error.
 type printer struct {
-	w   io.Writer
-	err error
+	w     io.Writer
+	width int // of rows' names
+	err   error
 }
 
 func (p *printer) line(format string, args ...any) {
@@ -178,7 +191,7 @@ func (p *printer) line(format string, args ...any) {
 }
 
 func (p *printer) row(name string, values []float64) {
-	p.line("%-58s %6.1f %6.1f %6.1f", name, slices.Min(values), median(values), slices.Max(values))
+	p.line("%-*s %6.1f %6.1f %6.1f", p.width, name, slices.Min(values), median(values), slices.Max(values))
 }
 
 func (p *printer) phases(s series) {

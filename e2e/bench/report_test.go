@@ -97,9 +97,9 @@ func TestTextReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"init, myadm, to Ready                                         6.0    7.0    9.0\n",
-		"init, kubeadm, to its end                                     8.0    9.0   10.0\n",
-		"init, kubeadm, to Ready                                      12.0   12.0   12.0\n",
+		"init, myadm, to Ready                                        6.0    7.0    9.0\n",
+		"init, kubeadm, to its end                                    8.0    9.0   10.0\n",
+		"init, kubeadm, to Ready                                     12.0   12.0   12.0\n",
 		"init: myadm 7.0 s, kubeadm 9.0 s, ratio 0.78 (target 0.9)\n",
 		"bare host: 12.0 s to Ready; copying and importing 8.0 s + init 7.0 s = 15.0 s, ratio 0.80 (target 1.0)\n",
 	} {
