@@ -128,16 +128,21 @@ func follows(t testing.TB, f *hosttest.Fake) {
 
 // When the endpoint moves, a kubelet goes there with the certificate that it has, and is stopped to be started anew.
 func TestCredentialsAreKeptWhenTheEndpointMoves(t *testing.T) {
-	for name, arrange := range map[string]func(t testing.TB, f *hosttest.Fake){
-		"a certificate that is embedded": func(testing.TB, *hosttest.Fake) {},
-		"a certificate that is renewed":  follows,
+	for _, tt := range []struct {
+		name    string
+		arrange func(t testing.TB, f *hosttest.Fake)
+		from    string
+	}{
+		{"a certificate that is embedded", func(testing.TB, *hosttest.Fake) {}, "https://" + apiServer},
+		{"a certificate that is renewed", follows, "https://" + apiServer},
+		{"a worker that was a control plane", follows, "https://10.0.0.2:6443"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			n, _, p := equipping(t, "w-1")
 			f := n.fakes["w-1"]
 			run(t, p)
-			arrange(t, f)
-			repointed(t, f, "https://"+apiServer)
+			tt.arrange(t, f)
+			repointed(t, f, tt.from)
 			_, before := kubeletUser(t, f)
 			stop := stoppable(t, f)
 			if diff := cmp.Diff([]string{"update " + config.KubeletConf}, check(t, p, n.joiners[0])); diff != "" {

@@ -57,6 +57,7 @@ type Joining struct {
 	etcd        phases.EtcdClient // likewise
 	signs       bool              // the PKI has the key of the cluster's CA
 	administers bool              // there is a way to act as the administrator
+	moves       bool              // the cluster gets an endpoint with this join, which does not answer yet
 
 	mu       sync.Mutex
 	equipped map[string]time.Time // hosts that this run gave its token, and when, on the host's clock
@@ -89,7 +90,7 @@ func Prepare(ctx context.Context, c *cluster.Cluster, present, nodes []*cluster.
 	if err := j.learn(ctx, c, client); err != nil {
 		return nil, err
 	}
-	if kind := c.Config.Spec.LoadBalancer.Type; len(present) > 0 && kind != "" && kind != config.LoadBalancerNodeLocal {
+	if kind := c.Config.Spec.LoadBalancer.Type; len(present) > 0 && kind != "" && kind != config.LoadBalancerNodeLocal && !j.moves {
 		j.Server = "https://" + c.Config.Endpoint()
 	}
 	return j, j.gainAdmin(ctx, c, nodes, opts)
@@ -246,7 +247,10 @@ func (j *Joining) chooseBalancer(c *cluster.Cluster, wanted config.LoadBalancer)
 	if !j.administers {
 		return ErrNoEndpoint
 	}
-	spec.LoadBalancer = wanted
+	spec.LoadBalancer, j.moves = wanted, true
+	if wanted.Type == config.LoadBalancerKeepalived {
+		spec.ControlPlaneEndpoint = "" // was the one control plane
+	}
 	if wanted.Type == "" || wanted.Type == config.LoadBalancerExternal {
 		spec.LoadBalancer = config.LoadBalancer{Type: config.LoadBalancerNodeLocal, Port: config.DefaultLoadBalancerPort}
 	}

@@ -36,6 +36,9 @@ func newRealm(t testing.TB, balancer string, given certs.Files, joiners ...strin
 	whole := n.cluster.Config.Spec.Hosts
 	alone := &config.Cluster{Spec: config.Spec{Hosts: whole[:1:1]}}
 	alone.Spec.LoadBalancer.Type = balancer
+	if balancer == config.LoadBalancerKeepalived {
+		alone.Spec.LoadBalancer.VirtualIP = "10.0.0.100"
+	}
 	config.SetDefaults(alone)
 	made := &cluster.Cluster{Config: alone, Nodes: []*cluster.Node{cp}, Now: time.Now, Rand: rand.Reader}
 	run(t, phases.Certs(made, cp), phases.Kubeconfigs(made, cp))

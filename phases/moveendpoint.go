@@ -18,12 +18,12 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// MoveEndpoint has those components follow the node-local load balancer that run in the cluster itself, when a cluster that
-// had one control plane gets more: kube-proxy, flannel, and what kubeadm knows of the cluster. Where the endpoint is
-// another, or has been this one all along, nothing differs.
+// MoveEndpoint has those components follow the load balancer that run in the cluster itself, when a cluster that had one
+// control plane gets more: kube-proxy, flannel, and what kubeadm knows of the cluster. Where the endpoint is somebody
+// else's, or has been this one all along, nothing differs.
 func MoveEndpoint(c *cluster.Cluster) workflow.Phase {
 	return objectPhase(c, "move-endpoint", "let kube-proxy and flannel follow the endpoint", func(ctx context.Context) ([]*unstructured.Unstructured, error) {
-		if c.Config.Spec.LoadBalancer.Type != config.LoadBalancerNodeLocal {
+		if !c.Config.Spec.LoadBalancer.Balanced() {
 			return nil, nil
 		}
 		client, err := c.Kube(ctx)

@@ -103,6 +103,21 @@ func TestMoveEndpoint(t *testing.T) {
 	}
 }
 
+func TestMoveEndpointToAVirtualIP(t *testing.T) {
+	c, s := grown(t)
+	if _, err := c.Kube(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Config.Spec.LoadBalancer = config.LoadBalancer{Type: config.LoadBalancerKeepalived, VirtualIP: "10.0.0.100", Port: 6444, RouterID: 51}
+	run(t, MoveEndpoint(c))
+	if conf := configData(t, s, "kube-proxy", "kubeconfig.conf"); !strings.Contains(conf, "server: https://10.0.0.100:6444\n") {
+		t.Errorf("kube-proxy's kubeconfig is\n%s", conf)
+	}
+	if conf := configData(t, s, "kubeadm-config", "ClusterConfiguration"); !strings.Contains(conf, "controlPlaneEndpoint: 10.0.0.100:6444\n") {
+		t.Errorf("kubeadm's configuration is\n%s", conf)
+	}
+}
+
 func TestMoveEndpointLeavesAlone(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
