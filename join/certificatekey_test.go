@@ -12,6 +12,7 @@ import (
 	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/etcd/etcdtest"
+	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
@@ -85,8 +86,10 @@ func TestControlPlaneJoinsByKey(t *testing.T) {
 		}
 	}
 
-	// Once the host has the PKI, neither the Secret nor the key is needed any more.
+	// Once the host has the PKI, neither the Secret nor the key is needed any more. Its kubelet may have a kubeconfig that
+	// leads to an API server which is still to come.
 	run(t, phases.JoinCerts(c, n.joiners, j.pki))
+	f.Put(host.File{Path: config.KubeletConf, Mode: 0o600, Data: []byte("{}")})
 	n.server.Remove(kubeadmCerts)
 	opts.CertificateKey = certs.CertificateKey{}
 	if j, err = Prepare(t.Context(), c, nil, n.joiners, opts); err != nil || !j.administers {

@@ -113,6 +113,13 @@ func TestLoadBalancerOfTheCluster(t *testing.T) {
 				t.Errorf("it is %q; nodes go to %s, and are to reach %s", got, c.Config.NodeEndpoint(), j.endpoint())
 			}
 		}},
+		{"a second control plane comes, for an endpoint that the cluster does not know", "", nil, func(cfg *config.Cluster) {
+			cfg.Spec.ControlPlaneEndpoint, cfg.Spec.LoadBalancer.Type = "lb.example:443", config.LoadBalancerExternal
+		}, []string{"cp-2"}, func(t *testing.T, c *cluster.Cluster, _ *Joining) {
+			if c.Config.NodeEndpoint() != "127.0.0.1:6444" {
+				t.Errorf("nodes go to %s", c.Config.NodeEndpoint())
+			}
+		}},
 		{"it has a virtual IP", config.LoadBalancerKeepalived, nil, func(*config.Cluster) {}, []string{"cp-2"},
 			func(t *testing.T, c *cluster.Cluster, j *Joining) {
 				if c.Config.NodeEndpoint() != "10.0.0.100:6444" || j.endpoint() != "10.0.0.100:6444" {
