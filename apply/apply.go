@@ -109,7 +109,7 @@ func Learn(ctx context.Context, c *cluster.Cluster) error {
 	}
 	settings, err := manifests.ReadMyadmConfig(ours.Data)
 	if err != nil {
-		return fmt.Errorf("%s: %w", ref, err)
+		return err // it names the ConfigMap
 	}
 	c.Learned = settings.APIServers
 	return nil
