@@ -128,6 +128,9 @@ func (f *joinFlags) options(endpoint string) (join.Options, error) {
 		if endpoint != "" {
 			return opts, usageError{errors.New("an endpoint needs a token; hint: --token, or the variable MYADM_TOKEN")}
 		}
+		if f.controlPlane || f.certificateKey != "" {
+			return opts, usageError{errors.New("--control-plane and --certificate-key need an endpoint and a token; hint: a document says by itself which of its hosts are control planes")}
+		}
 		return opts, nil
 	}
 	token, err := kube.ParseToken(f.token)
@@ -135,6 +138,9 @@ func (f *joinFlags) options(endpoint string) (join.Options, error) {
 		return opts, usageError{fmt.Errorf("--token: %w", err)}
 	}
 	opts.Token = token
+	if f.certificateKey != "" && !f.controlPlane {
+		return opts, usageError{errors.New("--certificate-key is for --control-plane")}
+	}
 	if f.certificateKey != "" {
 		if opts.CertificateKey, err = certs.ParseCertificateKey(f.certificateKey); err != nil {
 			return opts, usageError{fmt.Errorf("--certificate-key: %w", err)}
