@@ -93,6 +93,34 @@ func TestLiveViewTellsEveryPhase(t *testing.T) {
 	}
 }
 
+// Steps of one name, for different hosts at the same time, are one line, until all of them have ended.
+func TestLiveViewJoinsStepsOfOneName(t *testing.T) {
+	v := newLiveView(new(bytes.Buffer), false)
+	defer v.close()
+	event := func(kind workflow.Kind, host string, hosts int) {
+		v.report(workflow.Event{Kind: kind, Phase: "images", Host: host, Hosts: hosts, Time: start})
+	}
+	line := func() string { return v.phases["images"].line("images") }
+	event(workflow.PhaseStarted, "", 1)
+	event(workflow.PhaseStarted, "", 2)
+	event(workflow.Unchanged, "cp-1", 0)
+	event(workflow.PhaseEnded, "", 0)
+	if got := line(); !strings.HasPrefix(got, "· images") || !strings.Contains(got, "1/3") {
+		t.Errorf("with one step under way: %q", got)
+	}
+	event(workflow.Unchanged, "w-1", 0)
+	event(workflow.Unchanged, "w-2", 0)
+	event(workflow.PhaseEnded, "", 0)
+	if got := line(); !strings.HasPrefix(got, "✓ images") || !strings.Contains(got, "3/3") {
+		t.Errorf("in the end: %q", got)
+	}
+	first := v.phases["images"]
+	event(workflow.PhaseStarted, "", 1)
+	if v.phases["images"] == first {
+		t.Error("a later step changes a line that has ended")
+	}
+}
+
 func TestLivePhaseLine(t *testing.T) {
 	running := func() *livePhase {
 		return &livePhase{started: time.Now(), hosts: 2, waiting: map[string]bool{}, bytes: map[string][2]int64{}}
