@@ -31,14 +31,14 @@ func WithEndpointFlag(pod []byte) (out []byte, changed bool, err error) {
 	if len(command) == 0 {
 		return nil, false, errors.New("the pod's container has no command")
 	}
-	if slices.Contains(command, any(EndpointFlag)) {
-		return pod, false, nil
-	}
-	command = slices.DeleteFunc(command, func(arg any) bool {
+	others := slices.DeleteFunc(slices.Clone(command), func(arg any) bool {
 		text, ok := arg.(string)
 		return ok && strings.HasPrefix(text, endpointReconciler+"=")
 	})
-	container["command"] = append(command, EndpointFlag) // last, as where the document's own flags stand
+	if slices.Contains(command, any(EndpointFlag)) && len(others) == len(command)-1 {
+		return pod, false, nil
+	}
+	container["command"] = append(others, EndpointFlag) // last, as where the document's own flags stand
 	out, err = yaml.Marshal(manifest)
 	return out, true, err
 }
