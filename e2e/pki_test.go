@@ -182,11 +182,10 @@ func wantIdentity(t *testing.T, dir string, data []byte, want identity) {
 	if authority {
 		usage, life = usage|x509.KeyUsageCertSign, 10*year
 	}
-	kubelets := want.O == "system:nodes" // signed by the controller manager, whose rules for the next two differ
-	if kubelets {
-		usage = x509.KeyUsageDigitalSignature
-	}
-	if cert.KeyUsage != usage {
+	// A kubelet renews the certificate that it was given as soon as it runs. The new one is signed by the controller manager,
+	// whose rules for key usage and serial number differ, and the kubelet may have come to that or not.
+	kubelets := want.O == "system:nodes"
+	if cert.KeyUsage != usage && !(kubelets && cert.KeyUsage == x509.KeyUsageDigitalSignature) {
 		t.Errorf("key usage %b, want %b", cert.KeyUsage, usage)
 	}
 	if cert.IsCA != authority || !cert.BasicConstraintsValid || len(cert.ExtraExtensions)+len(cert.EmailAddresses)+len(cert.URIs) > 0 {
