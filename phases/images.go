@@ -86,6 +86,11 @@ func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster,
 	}
 }
 
+// NodeImages are all images that the bundle has for a host.
+func NodeImages(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
+	return imagesOf(c, n)
+}
+
 // imagesOf are the images that the bundle has for a host.
 func imagesOf(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
 	images, err := artifacts(c, n, bundle.KindImage, rolesOf(c, n)...)

@@ -90,7 +90,7 @@ func configMap(ctx context.Context, client kube.Reader, name string) (*corev1.Co
 func nodeOf(n *corev1.Node) Node {
 	node := Node{
 		Name: n.Name, Registered: true, Roles: roles(n), Unschedulable: n.Spec.Unschedulable,
-		KubeletVersion: n.Status.NodeInfo.KubeletVersion,
+		KubeletVersion: n.Status.NodeInfo.KubeletVersion, Runtime: n.Status.NodeInfo.ContainerRuntimeVersion,
 	}
 	node.Ready, node.Reason = kube.NodeReady(n)
 	for _, a := range n.Status.Addresses {

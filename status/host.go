@@ -90,7 +90,7 @@ func askComponents(ctx context.Context, c *cluster.Cluster, n *cluster.Node, pod
 		wg.Go(func() {
 			var err error
 			if part.Name == manifests.APIServerName {
-				err = askAPIServer(ctx, n, part.Probe(c, n).URL)
+				err = askAPIServer(ctx, c, n)
 			} else {
 				err = kube.Healthy(ctx, part.Probe(c, n))
 			}
@@ -102,28 +102,35 @@ func askComponents(ctx context.Context, c *cluster.Cluster, n *cluster.Node, pod
 	return list
 }
 
-// askAPIServer asks a host's own API server, as the administrator: without credentials it may not say how it is. at is a
-// URL of its, whatever the path.
-func askAPIServer(ctx context.Context, n *cluster.Node, at string) error {
-	server, err := url.Parse(at)
-	if err != nil {
-		return err
-	}
-	server.Path = ""
-	data, err := cluster.AdminKubeconfig(ctx, n)
-	if err != nil {
-		return err
-	}
-	data, _, err = certs.PointAt(data, server.String())
-	if err != nil {
-		return err
-	}
-	client, err := kube.Connect(data, n.Dial, kube.Options{})
+// askAPIServer asks a host's own API server, as the administrator: without credentials it may not say how it is.
+func askAPIServer(ctx context.Context, c *cluster.Cluster, n *cluster.Node) error {
+	client, err := APIServer(ctx, c, n)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	return cmp.Or(client.Health(ctx, "/livez"), client.Health(ctx, "/readyz"))
+}
+
+// APIServer is a control plane's own API server as its administrator, whatever the cluster's endpoint is. It sends nothing
+// yet; the caller closes it.
+func APIServer(ctx context.Context, c *cluster.Cluster, n *cluster.Node) (*kube.Client, error) {
+	parts := phases.Components(c)
+	i := slices.IndexFunc(parts, func(p phases.Component) bool { return p.Name == manifests.APIServerName })
+	server, err := url.Parse(parts[i].Probe(c, n).URL)
+	if err != nil {
+		return nil, err
+	}
+	server.Path = ""
+	data, err := cluster.AdminKubeconfig(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	data, _, err = certs.PointAt(data, server.String())
+	if err != nil {
+		return nil, err
+	}
+	return kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
 }
 
 // ask asks a URL as seen from a host. Who answers is not verified: nothing but an answer is wanted.

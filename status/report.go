@@ -51,6 +51,7 @@ type Node struct {
 	Reason         string   `json:"reason,omitempty"` // why it is not Ready, as its kubelet or the node controller says
 	Unschedulable  bool     `json:"unschedulable,omitempty"`
 	KubeletVersion string   `json:"kubeletVersion,omitempty"`
+	Runtime        string   `json:"containerRuntime,omitempty"` // as containerd://2.4.2
 	Address        string   `json:"address,omitempty"`
 	Reached        bool     `json:"reached"` // myadm has a connection to its host
 }
