@@ -153,6 +153,10 @@ func TestWaitRollout(t *testing.T) {
 			Status:     appsv1.DeploymentStatus{ObservedGeneration: observed, UpdatedReplicas: updated, AvailableReplicas: available},
 		}
 	}
+	surplus := func(d *appsv1.Deployment) *appsv1.Deployment {
+		d.Status.Replicas = 3
+		return d
+	}
 	daemonSet := func(observed int64, desired, available int32) *appsv1.DaemonSet {
 		return &appsv1.DaemonSet{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-proxy", Generation: 1},
@@ -175,9 +179,19 @@ func TestWaitRollout(t *testing.T) {
 		{"pods that do not answer", coredns, deployment(2, 2, 2, 1), "has availableReplicas 1 of 2; pod coredns-x: ImagePullBackOff: no such image"},
 		{"a daemon set not seen", proxy, daemonSet(0, 0, 0), "has not been seen by its controller"},
 		{"a daemon set on its way", proxy, daemonSet(1, 3, 2), "has numberAvailable 2 of 3"},
+		{"old pods that still answer", coredns, surplus(deployment(2, 2, 2, 2)), "has 1 replicas that are not updated"},
+		{"pods on a node that is gone", coredns, deployment(2, 2, 2, 1), "pod coredns-y on h9: it has not ended; pod coredns-z on h9: it is not Ready"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := kubetest.NewServer(t, &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "coredns-y", Labels: map[string]string{"app": "dns"},
+					DeletionTimestamp: &metav1.Time{Time: time.Unix(1790000000, 0)}},
+				Spec: corev1.PodSpec{NodeName: "h9"},
+			}, &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "coredns-z", Labels: map[string]string{"app": "dns"}},
+				Spec:       corev1.PodSpec{NodeName: "h9"},
+				Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}},
+			}, &corev1.Pod{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "coredns-x", Labels: map[string]string{"app": "dns"}},
 				Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{
 					Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "no such image"}}}}},

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func (c *Client) waitRollout(ctx context.Context, ref Ref) error {
 			return []string{ref.String() + " is not there"}, nil
 		}
 		latest = objs[0]
-		if why := rollout(latest); why != "" {
+		if why := Rollout(latest); why != "" {
 			return []string{ref.String() + " " + why}, nil
 		}
 		return nil, nil
@@ -110,8 +111,9 @@ func (c *Client) waitRollout(ctx context.Context, ref Ref) error {
 	return err
 }
 
-// rollout says what is missing of a workload; nothing if it runs as declared.
-func rollout(obj *unstructured.Unstructured) string {
+// Rollout says what is missing of a Deployment, DaemonSet or StatefulSet: "has updatedReplicas 1 of 2". It is empty if
+// the workload runs as declared.
+func Rollout(obj *unstructured.Unstructured) string {
 	number := func(fields ...string) int64 {
 		n, _, _ := unstructured.NestedInt64(obj.Object, fields...)
 		return n
@@ -125,6 +127,10 @@ func rollout(obj *unstructured.Unstructured) string {
 		if got := number("status", count); got < want {
 			return fmt.Sprintf("has %s %d of %d", count, got, want)
 		}
+	}
+	// Until they are gone, pods as declared before count as available, too.
+	if old := number("status", "replicas") - number("status", "updatedReplicas"); old > 0 && obj.GetKind() == "Deployment" {
+		return fmt.Sprintf("has %d replicas that are not updated", old)
 	}
 	return ""
 }
@@ -144,13 +150,20 @@ func (c *Client) podTroubles(ctx context.Context, workload *unstructured.Unstruc
 	var troubles []string
 	for _, pod := range pods {
 		if why := podTrouble(pod); why != "" {
-			troubles = append(troubles, "pod "+pod.Name+": "+why)
+			name := "pod " + pod.Name
+			if pod.Spec.NodeName != "" {
+				name += " on " + pod.Spec.NodeName
+			}
+			troubles = append(troubles, name+": "+why)
 		}
 	}
 	return troubles
 }
 
 func podTrouble(pod *corev1.Pod) string {
+	if pod.DeletionTimestamp != nil {
+		return "it has not ended" // its node may be gone
+	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if w := s.State.Waiting; w != nil && w.Reason != "PodInitializing" && w.Reason != "ContainerCreating" {
 			return strings.TrimSuffix(w.Reason+": "+w.Message, ": ")
@@ -158,7 +171,7 @@ func podTrouble(pod *corev1.Pod) string {
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Status == corev1.ConditionFalse && c.Type != corev1.ContainersReady {
-			return strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
+			return strings.TrimSuffix(cmp.Or(c.Reason, "it is not "+string(c.Type))+": "+c.Message, ": ")
 		}
 	}
 	return ""
