@@ -51,6 +51,7 @@ type Cluster struct {
 	mu      sync.Mutex
 	client  *kube.Client
 	clients map[*Node]*kube.Client // of each control plane that has a kubeconfig
+	aside   *Node                  // a control plane that is at work on itself; nil: none
 
 	etcd etcdClient
 }
@@ -197,12 +198,32 @@ func (c *Cluster) WithRole(role config.Role) []*Node {
 // ControlPlanes returns the nodes that run the control plane.
 func (c *Cluster) ControlPlanes() []*Node { return c.WithRole(config.RoleControlPlane) }
 
+// SetAside has the cluster be reached through other control planes than n, and n's API server be left out of APIServers,
+// until TakeBack: what runs there is about to be replaced. A cluster's only control plane is never set aside.
+func (c *Cluster) SetAside(n *Node) {
+	if len(c.ControlPlanes()) < 2 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aside, c.client = n, nil
+}
+
+// TakeBack undoes SetAside.
+func (c *Cluster) TakeBack() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aside, c.client = nil, nil
+}
+
+func (c *Cluster) isAside(n *Node) bool { return n == c.aside }
+
 // stayingFirst are the control planes in the order in which the cluster is to be reached: what goes through one that is
-// leaving may end under way.
+// leaving, or set aside, may end under way. c.mu is held.
 func (c *Cluster) stayingFirst() []*Node {
 	var staying, leaving []*Node
 	for _, n := range c.ControlPlanes() {
-		if c.IsLeaving(n.Spec) {
+		if c.IsLeaving(n.Spec) || c.isAside(n) {
 			leaving = append(leaving, n)
 		} else {
 			staying = append(staying, n)
@@ -228,7 +249,7 @@ func (c *Cluster) Workers() []*Node {
 }
 
 // APIServers are all API servers of the cluster, in order of address: those of the document, reached or not, and those
-// that the cluster names, without those that are leaving.
+// that the cluster names, without those that are leaving or set aside.
 func (c *Cluster) APIServers() []netip.AddrPort {
 	servers := slices.Clone(c.Learned)
 	for _, h := range c.Config.Spec.Hosts {
@@ -242,6 +263,13 @@ func (c *Cluster) APIServers() []netip.AddrPort {
 			return ok && at == s
 		})
 	})
+	c.mu.Lock()
+	aside := c.aside
+	c.mu.Unlock()
+	if aside != nil {
+		at, _ := c.apiServer(aside.Spec)
+		servers = slices.DeleteFunc(servers, func(s netip.AddrPort) bool { return s == at })
+	}
 	slices.SortFunc(servers, netip.AddrPort.Compare)
 	return slices.Compact(servers)
 }

@@ -44,7 +44,9 @@ func (c *Cluster) Etcd(ctx context.Context) (*etcd.Client, error) {
 	if c.etcd.client != nil {
 		return c.etcd.client, nil
 	}
+	c.mu.Lock()
 	nodes := c.stayingFirst()
+	c.mu.Unlock()
 	through, conf, err := etcdTLS(ctx, nodes)
 	if err != nil {
 		return nil, err

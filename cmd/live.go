@@ -3,6 +3,8 @@ package cmd
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +36,7 @@ type livePhase struct {
 	changes int
 	failed  []string
 	waiting map[string]bool     // hosts under way
+	doing   map[string]string   // by host: what it has come to
 	bytes   map[string][2]int64 // done and total, by host
 }
 
@@ -79,7 +82,7 @@ func (v *liveView) start(e workflow.Event) *livePhase {
 	if p := v.phases[e.Phase]; p != nil && p.join(e) {
 		return p
 	}
-	p := &livePhase{started: e.Time, open: 1, hosts: max(e.Hosts, 1), waiting: map[string]bool{}, bytes: map[string][2]int64{}}
+	p := &livePhase{started: e.Time, open: 1, hosts: max(e.Hosts, 1), waiting: map[string]bool{}, doing: map[string]string{}, bytes: map[string][2]int64{}}
 	v.phases[e.Phase] = p
 	p.bar = v.pool.New(0, mpb.NopStyle(), mpb.PrependDecorators(
 		decor.Any(func(decor.Statistics) string { return p.line(e.Phase) }),
@@ -93,15 +96,19 @@ func (p *livePhase) take(e workflow.Event) {
 	switch e.Kind {
 	case workflow.Applying:
 		p.waiting[e.Host] = true
+	case workflow.Doing:
+		p.doing[e.Host] = e.Message
 	case workflow.Progress:
 		p.bytes[e.Host] = [2]int64{e.Done, e.Total}
 	case workflow.Unchanged, workflow.Applied:
 		p.done++
 		p.changes += len(e.Changes)
 		delete(p.waiting, e.Host)
+		delete(p.doing, e.Host)
 	case workflow.Failed:
 		p.failed = append(p.failed, e.Host)
 		delete(p.waiting, e.Host)
+		delete(p.doing, e.Host)
 	case workflow.PhaseEnded:
 		p.open--
 		if p.open == 0 {
@@ -160,6 +167,12 @@ func (p *livePhase) line(name string) string {
 		text += fmt.Sprintf("  %d changed", p.changes)
 	case p.ended > 0:
 		text += "  unchanged"
+	case len(p.doing) > 0:
+		var doing []string
+		for _, host := range slices.Sorted(maps.Keys(p.doing)) {
+			doing = append(doing, host+": "+p.doing[host])
+		}
+		text += "  " + strings.Join(doing, ", ")
 	case total > 0:
 		filled := int(min(done, total) * barWidth / total)
 		text += fmt.Sprintf("  [%s%s] %s of %s", strings.Repeat("=", filled), strings.Repeat(" ", barWidth-filled), formatBytes(done), formatBytes(total))

@@ -56,6 +56,8 @@ func (v *lineView) report(e workflow.Event) {
 		v.line(e, "done, "+countChanges(e.Changes))
 	case workflow.Failed:
 		v.line(e, "failed")
+	case workflow.Doing:
+		v.line(e, e.Message)
 	case workflow.Warning:
 		v.line(e, "warning: "+e.Message)
 	case workflow.Applying:

@@ -73,6 +73,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a host was refus
 		newInitCommand(streams),
 		newJoinCommand(streams),
 		newStatusCommand(streams),
+		newUpgradeCommand(streams),
 		newResetCommand(streams),
 		newTokenCommand(streams),
 		newKubeconfigCommand(streams),

@@ -7,6 +7,7 @@ const (
 	ManifestsDir  = KubernetesDir + "/manifests"
 	HAProxyDir    = KubernetesDir + "/haproxy"    // not kubeadm's: the load balancer's configuration
 	KeepalivedDir = KubernetesDir + "/keepalived" // likewise
+	UpgradeDir    = KubernetesDir + "/upgrade"    // for the time of an upgrade: what replaces static pods, and what was replaced
 
 	AdminConf             = KubernetesDir + "/admin.conf"
 	SuperAdminConf        = KubernetesDir + "/super-admin.conf"

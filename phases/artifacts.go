@@ -50,6 +50,16 @@ func artifacts(c *cluster.Cluster, n *cluster.Node, kind bundle.Kind, roles ...b
 	return selected, nil
 }
 
+// NodeBinaries are all binaries that the bundle has for a host, those of the runtime that myadm brings included.
+func NodeBinaries(c *cluster.Cluster, n *cluster.Node) (runtime, others []bundle.Artifact, err error) {
+	others, err = nodeBinaries(c, n)
+	if err != nil || c.Config.Spec.Runtime.Type == config.RuntimeExisting {
+		return nil, others, err
+	}
+	runtime, err = artifacts(c, n, bundle.KindBinary, bundle.RoleRuntime)
+	return runtime, others, err
+}
+
 // nodeBinaries are the binaries of a host besides those that come with the runtime that myadm brings: the two are sent
 // at the same time.
 func nodeBinaries(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {

@@ -43,15 +43,9 @@ func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster,
 			if err != nil || len(images) == 0 {
 				return nil, err
 			}
-			have := map[string]string{}
-			out, err := r.Query(ctx, ctr(c, "images", "ls"))
-			switch {
-			case err == nil:
-				have = parseImages(out)
-			case !ran(err):
-				return nil, fmt.Errorf("list images: %w", err)
-			case c.Config.Spec.Runtime.Type == config.RuntimeExisting:
-				return nil, nil // it is no containerd
+			have, known, err := HostImages(ctx, c, r)
+			if err != nil || !known && c.Config.Spec.Runtime.Type == config.RuntimeExisting {
+				return nil, err
 			} // else there is no containerd yet, and so no image
 			var changes []workflow.Change
 			for _, a := range images {
@@ -89,6 +83,19 @@ func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster,
 // NodeImages are all images that the bundle has for a host.
 func NodeImages(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
 	return imagesOf(c, n)
+}
+
+// HostImages are the digests of the images that a host's containerd has, by name; known is false where none answers: there
+// is none yet, or the runtime is another.
+func HostImages(ctx context.Context, c *cluster.Cluster, r host.Reader) (have map[string]string, known bool, err error) {
+	out, err := r.Query(ctx, ctr(c, "images", "ls"))
+	switch {
+	case err == nil:
+		return parseImages(out), true, nil
+	case ran(err):
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("list images: %w", err)
 }
 
 // imagesOf are the images that the bundle has for a host.

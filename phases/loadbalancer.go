@@ -122,6 +122,25 @@ func balancerFiles(c *cluster.Cluster, n *cluster.Node) ([]host.File, error) {
 	return append(files, virtual...), err
 }
 
+// Rebalance has a host's HAProxy send what is new to the API servers that the cluster has now, by the same means and
+// without losing a connection. It is for a control plane that is set aside for a moment: all else of the load balancer
+// stays. Hosts without one have nothing to do.
+func Rebalance(ctx context.Context, c *cluster.Cluster, h host.Host) error {
+	n := c.Node(h)
+	if len(balanced(c, []*cluster.Node{n})) == 0 {
+		return nil
+	}
+	file := manifests.HAProxyConfig(params(c))
+	changes, err := diffFiles(ctx, h, []host.File{file})
+	if err != nil {
+		return err
+	}
+	if err := writeChanged(ctx, h, []host.File{file}, changes); err != nil {
+		return err
+	}
+	return reloadBalancer(ctx, h, n, manifests.HAProxyVersion(file.Data))
+}
+
 // firstPriority is that of the control plane which holds the virtual IP while all are there; each next one has one less.
 const firstPriority = 150
 

@@ -14,6 +14,7 @@ const (
 	Unchanged    Kind = "unchanged" // on a host: there was nothing to do
 	Applying     Kind = "applying"  // on a host: Changes are being made
 	Progress     Kind = "progress"  // on a host: Done of Total
+	Doing        Kind = "doing"     // on a host: Message is what it has come to
 	Warning      Kind = "warning"   // on a host: Message
 	Applied      Kind = "applied"   // on a host: Changes are made
 	Failed       Kind = "failed"    // on a host: Err
@@ -54,6 +55,11 @@ func emit(ctx context.Context, e Event) {
 // ReportProgress tells of bytes moved, from within a Check or an Apply. message names what moves.
 func ReportProgress(ctx context.Context, message string, done, total int64) {
 	emit(ctx, Event{Kind: Progress, Message: message, Done: done, Total: total})
+}
+
+// Tell tells what a long Apply has come to, such as "drain", from within it.
+func Tell(ctx context.Context, message string) {
+	emit(ctx, Event{Kind: Doing, Message: message})
 }
 
 // Warn tells of something that the user should know and that stops nothing, from within a Check or an Apply.

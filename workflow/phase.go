@@ -40,6 +40,10 @@ type Phase struct {
 	Hosts    []host.Host
 	Parallel int
 
+	// FailFast keeps hosts on which the phase has not begun from beginning once it has failed on another, and ends the run
+	// after it: what has failed on one host might fail on all.
+	FailFast bool
+
 	// Check returns what Apply would change. It works on a blank host and without an API server: then everything is
 	// still to do.
 	Check func(ctx context.Context, r host.Reader) ([]Change, error)

@@ -78,6 +78,7 @@ type tracker struct {
 	mu      sync.Mutex
 	started time.Time // zero: no host has come yet
 	coming  int       // hosts that have not left
+	failed  bool      // on a host
 }
 
 func newTracker(p Phase, hosts int) *tracker {
@@ -107,18 +108,34 @@ func (t *tracker) leave(r *run) {
 	}
 }
 
-// admit waits for one of the phase's slots; it reports false when ctx ends first.
+// admit waits for one of the phase's slots; it reports false when ctx ends first, or the phase lets nobody in any more.
 func (t *tracker) admit(ctx context.Context) bool {
 	select {
 	case t.slots <- struct{}{}:
-		return true
 	case <-ctx.Done():
 		return false
 	}
+	if t.FailFast && t.hasFailed() {
+		<-t.slots
+		return false
+	}
+	return true
 }
 
 // one runs the phase on a host that was admitted.
 func (t *tracker) one(ctx context.Context, r *run, h host.Host) bool {
 	defer func() { <-t.slots }()
-	return r.one(ctx, t.Phase, h)
+	good := r.one(ctx, t.Phase, h)
+	if !good {
+		t.mu.Lock()
+		t.failed = true
+		t.mu.Unlock()
+	}
+	return good
+}
+
+func (t *tracker) hasFailed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
 }

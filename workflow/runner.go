@@ -161,13 +161,18 @@ func (r *run) phase(ctx context.Context, p Phase) bool {
 	good := make([]bool, len(hosts))
 	var wg sync.WaitGroup
 	for i, h := range hosts {
+		// They are let in here and not each for itself, so that they come in the order of the list.
+		if h != nil && r.hasFailed(h.Name()) || !t.admit(ctx) {
+			t.leave(r)
+			continue
+		}
 		wg.Go(func() {
 			defer t.leave(r)
-			good[i] = (h == nil || !r.hasFailed(h.Name())) && t.admit(ctx) && t.one(ctx, r, h)
+			good[i] = t.one(ctx, r, h)
 		})
 	}
 	wg.Wait()
-	return slices.Contains(good, true)
+	return slices.Contains(good, true) && !(p.FailFast && t.hasFailed())
 }
 
 // one takes a phase through Check, Apply and Check on one host, or on the cluster when h is nil.

@@ -1,0 +1,190 @@
+package cmd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/upgrade"
+	"github.com/myadm/myadm/workflow"
+)
+
+// upgradeFlags are those of the commands that upgrade.
+type upgradeFlags struct {
+	upgradeTarget
+	selection
+	output         outputFlag
+	force          bool
+	dryRun         bool
+	maxUnavailable string
+	drain          upgrade.DrainOptions
+}
+
+func (f *upgradeFlags) register(cmd *cobra.Command) {
+	f.target.register(cmd)
+	cmd.Flags().StringVar(&f.bundle, "bundle", "", "bundle of the version's binaries and images: a folder or a file")
+	f.selection.register(cmd)
+	f.output.register(cmd)
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and change nothing")
+	registerDrain(cmd.Flags(), &f.drain)
+}
+
+func newUpgradeApplyCommand(streams Streams) *cobra.Command {
+	var flags upgradeFlags
+	cmd := &cobra.Command{
+		Use:   "apply [VERSION]",
+		Short: "Upgrade all hosts of a cluster",
+		Long: `Upgrade all hosts of a cluster to a version: the argument's, or else the bundle's.
+
+Binaries and images are brought to all hosts before anything stops, and a snapshot of etcd is kept on the first control
+plane (/var/backups/myadm). Then the control planes follow each other: each is drained, taken out of the endpoint, and has
+etcd, API server, controller manager, scheduler and kubelet replaced at once. What does not become healthy is put back as
+it was, and the command ends with the reason. Then come the addons, and the workers, --max-unavailable at a time.
+
+Running it again carries on where it was stopped, and changes nothing when there is nothing left to do.`,
+		Example: `  myadm upgrade apply v1.37.2 -f cluster.yaml --bundle kubernetes-v1.37.2.tar
+
+  # a cluster that kubeadm made
+  myadm upgrade apply --bundle kubernetes-v1.37.2.tar --host root@10.0.0.1 --host root@10.0.0.4
+
+  # a quarter of the workers at a time; what it did, for a script
+  myadm upgrade apply -f cluster.yaml --bundle kubernetes-v1.37.2.tar --max-unavailable 25% -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runUpgradeApply(cmd.Context(), streams, flags, strings.Join(args, ""))
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&flags.force, "force", false, "go to an older patch release")
+	cmd.Flags().StringVar(&flags.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are upgraded at a time: a `number`, or a percentage such as 25%")
+	return cmd
+}
+
+func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, version string) error {
+	if err := upgrade.CheckMaxUnavailable(flags.maxUnavailable); err != nil {
+		return usageError{fmt.Errorf("--max-unavailable: %w", err)}
+	}
+	c, from, err := flags.connect(ctx, streams, version)
+	if c != nil {
+		defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
+	}
+	if err != nil {
+		return err
+	}
+	opts := flags.options(from)
+	return flags.upgrade(ctx, streams, from, c.Config.Spec.KubernetesVersion, upgrade.Steps(c, opts))
+}
+
+func (f *upgradeFlags) options(from string) upgrade.Options {
+	return upgrade.Options{From: from, IgnorePreflight: f.ignorePreflight, Force: f.force, Patience: f.timeout, MaxUnavailable: f.maxUnavailable, Drain: f.drain}
+}
+
+// upgrade runs or plans the steps and tells of it.
+func (f *upgradeFlags) upgrade(ctx context.Context, streams Streams, from, to string, steps []workflow.Step) error {
+	if f.dryRun {
+		return f.tellPlan(ctx, streams, steps)
+	}
+	began := time.Now()
+	summary, err := runSteps(ctx, streams, f.selection, f.verbose, steps)
+	if err != nil {
+		return err
+	}
+	if f.output.json() {
+		return writeJSON(streams.Out, struct {
+			From    string  `json:"from"`
+			To      string  `json:"to"`
+			Changes int     `json:"changes"`
+			Seconds float64 `json:"seconds"`
+		}{from, to, summary.Changes, time.Since(began).Seconds()})
+	}
+	_, err = fmt.Fprintf(streams.Out, "\nThe cluster runs Kubernetes %s, after %.1f s with %d changes.\n", to, summary.Elapsed.Seconds(), summary.Changes)
+	return err
+}
+
+// tellPlan prints what the steps would change now. Steps that wait for others see the cluster as it is.
+func (f *upgradeFlags) tellPlan(ctx context.Context, streams Streams, steps []workflow.Step) error {
+	runner := workflow.Runner{Only: f.only, Skip: f.skip}
+	plan, err := runner.Plan(ctx, steps...)
+	if err != nil {
+		return err
+	}
+	if f.output.json() {
+		return writeJSON(streams.Out, plan)
+	}
+	for _, p := range plan.Phases {
+		for _, h := range p.Hosts {
+			for _, change := range h.Changes {
+				if _, err := fmt.Fprintf(streams.Out, "%-12s %-16s %s\n", cmp.Or(h.Host, "cluster"), p.Name, describe(change)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if plan.Changes() == 0 {
+		_, err = fmt.Fprintln(streams.Out, "There is nothing to do.")
+	}
+	return err
+}
+
+func newUpgradeNodeCommand(streams Streams) *cobra.Command {
+	var flags upgradeFlags
+	cmd := &cobra.Command{
+		Use:   "node HOST...",
+		Short: "Upgrade single hosts",
+		Long: `Upgrade single hosts of a cluster, by name or address: what apply does to them, and nothing else. A worker can be
+upgraded when the API servers run the version already.
+
+On a control plane itself no document is needed: HOST is then its own name.`,
+		Example: `  myadm upgrade node w-1 -f cluster.yaml --bundle kubernetes-v1.37.2.tar
+
+  # on a control plane itself
+  sudo myadm upgrade node "$(hostname)" --bundle kubernetes-v1.37.2.tar`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runUpgradeNode(cmd.Context(), streams, flags, args)
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringVar(&flags.version, "kubernetes-version", "", "Kubernetes `version` (default: the bundle's)")
+	return cmd
+}
+
+func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, names []string) error {
+	c, from, err := flags.connect(ctx, streams, flags.version)
+	if c != nil {
+		defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
+	}
+	if err != nil {
+		return err
+	}
+	nodes, err := named(c, names)
+	if err != nil {
+		return usageError{err}
+	}
+	to := c.Config.Spec.KubernetesVersion
+	if err := upgrade.CheckNodes(ctx, c, from, nodes); err != nil {
+		return err
+	}
+	return flags.upgrade(ctx, streams, from, to, upgrade.NodeSteps(c, nodes, flags.options(from)))
+}
+
+// named are the nodes of these names, or addresses.
+func named(c *cluster.Cluster, names []string) ([]*cluster.Node, error) {
+	var nodes []*cluster.Node
+	for _, name := range names {
+		i := slices.IndexFunc(c.Nodes, func(n *cluster.Node) bool {
+			return name == n.Spec.Name || name == n.Spec.Address || name == n.Spec.AdvertiseAddress
+		})
+		if i < 0 {
+			return nil, fmt.Errorf("%s is none of the hosts; hint: they are those of -f or --host, or else this machine", name)
+		}
+		nodes = append(nodes, c.Nodes[i])
+	}
+	return nodes, nil
+}

@@ -1,0 +1,136 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+)
+
+// exchangeUnit is the transient unit in which a host replaces what it runs. It is systemd's and not the connection's, so
+// that a host is never left between two versions because myadm, or the way to it, has gone.
+const exchangeUnit = "myadm-exchange.service"
+
+// folder holds on a host, for the time of an upgrade, what replaces its static pods and what was replaced.
+const folder = config.UpgradeDir
+
+// move puts a file in another's place and keeps that one.
+type move struct {
+	from string // what takes the place
+	to   string // the place
+	keep string // where the file that has the place goes
+}
+
+// exchange is what a host replaces with its kubelet stopped, in one go.
+type exchange struct {
+	moves   []move
+	end     []string // static pods whose programs end, in this order
+	runtime bool     // containerd is started anew
+
+	// Etcd's data folder, and where a copy of it is made before etcd starts in another version, or from where it comes back.
+	// Empty: it is left alone.
+	data, copyTo, copyFrom string
+}
+
+// exchangeScript stops the kubelet, ends the programs of the static pods $1 (an API server would wait a minute for watches
+// that never end by themselves; after five seconds only those are left, and their clients go elsewhere), copies etcd's
+// data $2 to $3 or has it back from $4, makes the moves that follow $5, and starts the kubelet, come what may. A kubelet
+// that starts finds nothing of the old pods, where one that runs would take half a minute to let go of each. $5 says
+// whether containerd is to be started anew.
+//
+// What is copied is first copied under another name: a copy that is there is whole.
+const exchangeScript = podFunctions + `
+set -eu
+end=$1 data=$2 copy=$3 back=$4 runtime=$5; shift 5
+trap 'systemctl start kubelet.service' EXIT
+systemctl stop kubelet.service
+end_all() {
+	tenths=$1; shift
+	pids=
+	for name; do pids="$pids $(pids_of "$name")"; done
+	for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+	waited=0
+	for pid in $pids; do
+		while [ -d "/proc/$pid" ]; do
+			[ $waited -lt "$tenths" ] || kill -KILL "$pid" 2>/dev/null || true
+			waited=$((waited + 1))
+			sleep 0.1
+		done
+	done
+}
+clients= etcd=
+for name in $end; do
+	if [ "$name" = etcd ]; then etcd=etcd; else clients="$clients $name"; fi
+done
+end_all 50 $clients
+end_all 200 $etcd
+if [ -n "$copy" ] && [ ! -e "$copy" ]; then
+	rm -rf "$copy.part"
+	cp -a --reflink=auto "$data" "$copy.part"
+	sync "$copy.part"
+	mv -T "$copy.part" "$copy"
+fi
+if [ -n "$back" ] && [ -e "$back" ]; then
+	rm -rf "$data.failed"
+	mv -T "$data" "$data.failed"
+	mv -T "$back" "$data"
+fi
+while [ $# -gt 0 ]; do
+	if [ -e "$2" ]; then
+		ln -fT "$2" "$3" 2>/dev/null || cp -pfT "$2" "$3"
+	fi
+	mv -fT "$1" "$2"
+	shift 3
+done
+if [ "$runtime" = yes ]; then
+	systemctl restart containerd.service
+fi
+`
+
+// run makes the exchange and returns when the host has made it. When ctx ends before, the host makes it all the same.
+func (e exchange) run(ctx context.Context, h host.Host) error {
+	script := folder + "/exchange.sh"
+	if err := h.WriteFiles(ctx, host.File{Path: script, Mode: 0o700, Data: []byte(exchangeScript)}); err != nil {
+		return err
+	}
+	runtime := "no"
+	if e.runtime {
+		runtime = "yes"
+	}
+	argv := []string{"systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit=" + exchangeUnit,
+		"sh", script, strings.Join(e.end, " "), e.data, e.copyTo, e.copyFrom, runtime}
+	for _, m := range e.moves {
+		argv = append(argv, m.from, m.to, m.keep)
+	}
+	if _, err := h.Run(ctx, host.Command(argv...)); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("replace what runs: %w; hint: journalctl -u %s on the host", exitOf(err), exchangeUnit)
+	}
+	return nil
+}
+
+// exitOf leaves the script's long command line out of an error.
+func exitOf(err error) error {
+	var exit *host.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	return &host.ExitError{Argv: []string{"systemd-run", "--unit=" + exchangeUnit}, Code: exit.Code, Stderr: exit.Stderr}
+}
+
+// backwards is the exchange that puts back what this one has moved.
+func (e exchange) backwards() exchange {
+	back := exchange{end: e.end, runtime: e.runtime, data: e.data, copyFrom: e.copyTo}
+	for _, m := range e.moves {
+		back.moves = append(back.moves, move{from: m.keep, to: m.to, keep: m.from})
+	}
+	return back
+}
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

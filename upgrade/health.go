@@ -1,0 +1,249 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/phases"
+)
+
+// maxRestarts is how often a program may be started again before it is given up. The API server ends itself when etcd is
+// not up in time, and that is no fault; what fails for a reason of its own fails every time.
+const maxRestarts = 3
+
+// watchPause lies between two looks at what runs on a host.
+const watchPause = time.Second
+
+// illError is a component that does not become what it should be.
+type illError struct {
+	Component string
+	Version   string
+	Err       error
+	Words     string // what it said last, and what the kubelet says of it
+}
+
+func (e *illError) Error() string {
+	return strings.TrimSpace(e.Component+" "+e.Version) + ": " + e.Err.Error() + e.Words
+}
+
+func (e *illError) Unwrap() error { return e.Err }
+
+// judge waits until a host's components are what they are to be, by what they really do: the program that runs is of the
+// wanted version (by name; an empty one may be any), and it calls itself healthy; a member of etcd takes part. What
+// crashes again and again is not waited for. The error is an *illError, or ctx's.
+func judge(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string, patience time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	g, waiting := errgroup.WithContext(waiting)
+	healthy, all := context.WithCancel(waiting)
+	defer all()
+	g.Go(func() error {
+		defer all()
+		return judgeHealth(waiting, c, n, want)
+	})
+	g.Go(func() error { return watchCrashes(waiting, healthy, n, want) })
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var ill *illError
+	if errors.As(err, &ill) {
+		ill.Version, ill.Words = want[ill.Component], lastWords(ctx, n, ill.Component)
+	}
+	return err
+}
+
+// judgeHealth asks the components themselves, all at the same time.
+func judgeHealth(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string) error {
+	var g errgroup.Group
+	for _, part := range phases.Components(c) {
+		if _, ok := want[part.Name]; !ok {
+			continue
+		}
+		probes := []kube.Probe{part.Probe(c, n)}
+		if part.Name == manifests.APIServerName {
+			live := probes[0]
+			live.URL = strings.Replace(live.URL, "/readyz", "/livez", 1)
+			probes = append(probes, live)
+		}
+		g.Go(func() error {
+			for _, p := range probes {
+				if err := kube.WaitHealthy(ctx, p); err != nil {
+					return &illError{Component: part.Name, Err: err}
+				}
+			}
+			if part.Name == manifests.EtcdName {
+				return waitMember(ctx, c, n)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// watchCrashes looks at what runs until all is healthy, and then that it is what it should be.
+func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string]string) error {
+	tick := time.NewTicker(watchPause)
+	defer tick.Stop()
+	for {
+		p, err := running(ctx, n)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		wrong := ""
+		for _, name := range slices.Sorted(maps.Keys(want)) {
+			if p.restarts[name] >= maxRestarts {
+				return &illError{Component: name, Err: fmt.Errorf("it was started %d times and has ended each time", p.restarts[name]+1)}
+			}
+			if want[name] != "" && !p.runs(name, want[name]) && wrong == "" {
+				wrong = name
+			}
+		}
+		if healthy.Err() != nil && wrong == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if wrong == "" {
+				return nil // what waits for its health says what is missing
+			}
+			return &illError{Component: wrong, Err: errors.New("it does not run in this version")}
+		case <-healthy.Done():
+			if wrong == "" {
+				return nil
+			}
+			<-tick.C
+		case <-tick.C:
+		}
+	}
+}
+
+// ill are those of the components that do not call themselves healthy, or do not run in the wanted version, by one look.
+func ill(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string) (map[string]string, error) {
+	p, err := running(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	for name, version := range want {
+		if version != "" && !p.runs(name, version) {
+			found[name] = "run in version " + version
+		}
+	}
+	parts := phases.Components(c)
+	answers := make([]error, len(parts))
+	var g errgroup.Group
+	for i, part := range parts {
+		if _, ok := want[part.Name]; ok {
+			g.Go(func() error {
+				answers[i] = kube.Healthy(ctx, part.Probe(c, n))
+				return ctx.Err()
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, part := range parts {
+		if _, known := found[part.Name]; answers[i] != nil && !known {
+			found[part.Name] = "wait until it is healthy"
+		}
+	}
+	return found, nil
+}
+
+// nodeMissing says what is missing of a Node for its upgrade to be over; nothing when it is Ready by the word of a kubelet
+// of the version. An empty version may be any.
+func nodeMissing(node *corev1.Node, version string) string {
+	if have := node.Status.NodeInfo.KubeletVersion; version != "" && have != version {
+		return "its kubelet reports " + have
+	}
+	if ready, why := kube.NodeReady(node); !ready {
+		return "it is not Ready: " + why
+	}
+	return ""
+}
+
+// waitNode waits until nothing of a Node is missing.
+func waitNode(ctx context.Context, c *cluster.Cluster, n *cluster.Node, version string, patience time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	client, err := c.Kube(waiting)
+	if err != nil {
+		return err
+	}
+	g, waiting := errgroup.WithContext(waiting)
+	ready, done := context.WithCancel(waiting)
+	defer done()
+	g.Go(func() error {
+		defer done()
+		only := kube.Selector{APIVersion: "v1", Kind: "Node", Name: n.Spec.Name}
+		return kube.Until(waiting, client, only, func(nodes []*corev1.Node) []string {
+			if len(nodes) == 0 {
+				return []string{"node " + n.Spec.Name + " is not there"}
+			}
+			if why := nodeMissing(nodes[0], version); why != "" {
+				return []string{"node " + n.Spec.Name + ": " + why}
+			}
+			return nil
+		})
+	})
+	g.Go(func() error { return watchCrashes(waiting, ready, n, map[string]string{kubelet: ""}) })
+	err = g.Wait()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	var crashed *illError
+	if !errors.As(err, &crashed) {
+		crashed = &illError{Component: kubelet, Err: err}
+	}
+	crashed.Version, crashed.Words = version, lastWords(ctx, n, kubelet)
+	return crashed
+}
+
+// wordsScript prints the last lines of the newest log that the static pod $1 has written something to, and what the kubelet
+// says of it; of the kubelet itself, the last lines of its journal.
+const wordsScript = `
+exec 2>/dev/null
+if [ "$1" = kubelet ]; then
+	journalctl -u kubelet.service -n 8 --no-pager -o cat
+	exit 0
+fi
+for log in $(ls -t /var/log/pods/kube-system_"$1"-*/"$1"/*.log | head -n 4); do
+	[ -s "$log" ] && tail -n 6 "$log" | cut -c 1-600 && break
+done
+journalctl -u kubelet.service -n 400 --no-pager -o cat | grep -F "$1" | grep -iE 'err|fail|back-off' | tail -n 2 | cut -c 1-600
+true
+`
+
+const wordsPatience = 5 * time.Second
+
+// lastWords is what a component and its kubelet said last, for an error message.
+func lastWords(ctx context.Context, r host.Reader, component string) string {
+	ctx, cancel := context.WithTimeout(ctx, wordsPatience)
+	defer cancel()
+	out, err := r.Query(ctx, host.Command("sh", "-c", wordsScript, "sh", component))
+	if err != nil || len(out) == 0 {
+		return "; hint: journalctl -u kubelet on the host"
+	}
+	return "; last log lines:\n" + strings.TrimRight(string(out), "\n")
+}
+
+// hasStackedEtcd tells whether the node runs a member of the cluster's etcd.
+func hasStackedEtcd(c *cluster.Cluster, n *cluster.Node) bool {
+	return c.Config.Spec.Etcd.External == nil && n.Spec.HasRole(config.RoleControlPlane)
+}

@@ -1,0 +1,335 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/workflow"
+)
+
+// ControlPlanes replaces what control planes run, one control plane at a time. A control plane that does not come back is
+// put back as it was, and the others are left alone.
+func ControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+	p := nodePhase(c, nodes, opts)
+	p.Name, p.Short, p.Parallel = "control-planes", "replace what the control planes run", 1
+	return p
+}
+
+// Workers replaces the kubelets of workers, and their runtimes where myadm brought them, as many at a time as may be
+// unavailable.
+func Workers(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+	p := nodePhase(c, nodes, opts)
+	p.Name, p.Short, p.Parallel = "workers", "replace what the workers run", opts.atOnce(len(nodes))
+	return p
+}
+
+func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+	return workflow.Phase{
+		Hosts:    cluster.Hosts(nodes),
+		FailFast: true,
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			m, err := look(ctx, c, r)
+			if err != nil {
+				return nil, err
+			}
+			if changes := m.changes(); len(changes) > 0 {
+				return append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + c.Node(r).Spec.Name, Detail: "drain, start in the new version, uncordon"}), nil
+			}
+			return unsettled(ctx, c, c.Node(r), m)
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			n := c.Node(h)
+			m, err := look(ctx, c, h)
+			if err != nil {
+				return err
+			}
+			if len(m.changes()) > 0 {
+				if err := replace(ctx, c, n, m, opts); err != nil {
+					return err
+				}
+			}
+			return settle(ctx, c, n, m, opts)
+		},
+	}
+}
+
+// unsettled is what is left to do on a host on which everything is in place.
+func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) ([]workflow.Change, error) {
+	want := m.wanted(c)
+	found, err := ill(ctx, c, n, want)
+	if err != nil {
+		return nil, err
+	}
+	var changes []workflow.Change
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		changes = append(changes, workflow.Change{Action: workflow.Run, Object: name, Detail: found[name]})
+	}
+	object := "Node " + n.Spec.Name
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return nil, err
+	}
+	node, err := kube.Get[corev1.Node](ctx, client, kube.Ref{APIVersion: "v1", Kind: "Node", Name: n.Spec.Name})
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "wait until it is Ready"}), nil
+	}
+	if why := nodeMissing(node, want[kubelet]); why != "" {
+		changes = append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "wait: " + why})
+	}
+	if Cordoned(node) {
+		changes = append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "uncordon"})
+	}
+	return changes, nil
+}
+
+// replace takes a node out of service, replaces what changes, and judges what has come of it. What does not become healthy
+// is put back, and the error says why.
+func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, opts Options) (err error) {
+	if err := requireImages(ctx, c, n, m); err != nil {
+		return err
+	}
+	if len(m.pods) > 0 { // from here on the cluster is reached through other control planes
+		c.SetAside(n)
+		defer func() {
+			c.TakeBack()
+			if err != nil && ctx.Err() == nil {
+				err = errors.Join(err, rebalance(ctx, c))
+			}
+		}()
+	}
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return err
+	}
+	if err := empty(ctx, client, n, opts); err != nil {
+		return err
+	}
+	e, files := m.exchange()
+	if m.moves(manifests.EtcdName) {
+		alone, err := lone(ctx, c, n)
+		if err != nil {
+			return err
+		}
+		if alone {
+			dir := c.Config.Spec.Etcd.DataDir
+			e.data, e.copyTo = dir+"/member", etcdCopy(dir)
+		}
+	}
+	if hasStackedEtcd(c, n) && m.moves(manifests.EtcdName) {
+		if err := yield(ctx, c, n); err != nil {
+			return err
+		}
+	}
+	if m.moves(manifests.APIServerName) {
+		workflow.Tell(ctx, "take it out of the endpoint")
+		if err := rebalance(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := n.WriteFiles(ctx, files...); err != nil {
+		return err
+	}
+	workflow.Tell(ctx, "replace "+strings.Join(append(e.end, kubelet), ", "))
+	if err := e.run(ctx, n); err != nil {
+		return err
+	}
+	workflow.Tell(ctx, "wait until it is healthy")
+	return nil
+}
+
+// etcdCopy is where the data of a lone member is kept while it is not known whether the new etcd gets on with it. It lies
+// within the data folder, which may be a file system of its own; etcd leaves alone what it does not know there.
+func etcdCopy(dataDir string) string { return dataDir + "/member.myadm-previous" }
+
+// settle waits until a host runs what it should, and puts it back into service. What does not become healthy is put back
+// as it was, if that was kept.
+func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, opts Options) error {
+	err := arrive(ctx, c, n, m.wanted(c), opts)
+	var sick *illError
+	if errors.As(err, &sick) {
+		return putBack(ctx, c, n, m, sick, opts)
+	}
+	return err
+}
+
+// arrive waits until the programs of a node are healthy and its kubelet says so, and lets pods come to it again.
+func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string, opts Options) error {
+	if err := judge(ctx, c, n, want, opts.Patience); err != nil {
+		return err
+	}
+	if n.Spec.HasRole(config.RoleControlPlane) {
+		c.TakeBack()
+		if err := rebalance(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := waitNode(ctx, c, n, want[kubelet], opts.Patience); err != nil {
+		return err
+	}
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return err
+	}
+	return Uncordon(ctx, client, n.Spec.Name)
+}
+
+// empty has a node's pods go elsewhere, where there is an elsewhere. A node that cannot be emptied gets its pods back.
+func empty(ctx context.Context, client *kube.Client, n *cluster.Node, opts Options) error {
+	nodes, err := kube.List[corev1.Node](ctx, client, kube.Selector{APIVersion: "v1", Kind: "Node"})
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(nodes, func(o *corev1.Node) bool { return o.Name != n.Spec.Name && takesPods(o) }) {
+		workflow.Tell(ctx, "leave the pods where they are: no other node would take them")
+		return nil
+	}
+	workflow.Tell(ctx, "drain")
+	if err := Cordon(ctx, client, n.Spec.Name); err != nil {
+		return err
+	}
+	err = Drain(ctx, client, n.Spec.Name, opts.Drain)
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, Uncordon(ctx, client, n.Spec.Name))
+	}
+	return err
+}
+
+// takesPods tells whether pods of users can go to a node.
+func takesPods(node *corev1.Node) bool {
+	ready, _ := kube.NodeReady(node)
+	return ready && !node.Spec.Unschedulable && !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
+	})
+}
+
+// rebalance has the load balancers of all nodes follow the API servers that are in service, all at once. A host that
+// cannot be told finds out by itself when the API server is gone.
+func rebalance(ctx context.Context, c *cluster.Cluster) error {
+	var g errgroup.Group
+	for _, n := range c.Nodes {
+		g.Go(func() error {
+			if err := phases.Rebalance(ctx, c, n); err != nil && ctx.Err() == nil {
+				workflow.Warn(ctx, fmt.Sprintf("%s: its load balancer was not told: %v", n.Name(), err))
+			}
+			return ctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+// requireImages refuses to stop what runs while an image of what is to run is not on the host. A runtime that is no
+// containerd is not asked.
+func requireImages(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) error {
+	have, known, err := phases.HostImages(ctx, c, n)
+	if err != nil || !known {
+		return err
+	}
+	var missing []string
+	for _, p := range m.pods {
+		if _, ok := have[p.image]; p.changes() && !ok {
+			missing = append(missing, p.image)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the host has no image %s; hint: --bundle with a bundle of %s, or pull it there", strings.Join(missing, ", "), c.Config.Spec.KubernetesVersion)
+	}
+	return nil
+}
+
+// putBackPatience is how long what worked before may take to work again.
+const putBackPatience = 2 * time.Minute
+
+// putBack makes a node what it was before, waits until it is that, and returns the reason with what became of it. An etcd
+// that is well stays in its new version: what it has been given to keep since is not to be lost.
+func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError, opts Options) error {
+	e, want, err := kept(ctx, c, n, m, sick)
+	if err != nil {
+		return errors.Join(sick, err)
+	}
+	if len(e.moves) == 0 {
+		return sick
+	}
+	workflow.Tell(ctx, "put back what it ran: "+sick.Component+" is not healthy")
+	if err := e.run(ctx, n); err != nil {
+		return errors.Join(sick, fmt.Errorf("put back what ran before: %w", err))
+	}
+	opts.Patience = putBackPatience
+	if err := arrive(ctx, c, n, want, opts); err != nil {
+		return errors.Join(sick, fmt.Errorf("put back what ran before, and it is not healthy either: %w", err))
+	}
+	return fmt.Errorf("%w\nwhat ran before is back and healthy; hint: mend the cause and run the same command again", sick)
+}
+
+// kept is the exchange that puts back what the host has kept, and the versions that are then to run.
+func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError) (exchange, map[string]string, error) {
+	var e exchange
+	want := m.wanted(c)
+	keepEtcd := false
+	if hasStackedEtcd(c, n) && sick.Component != manifests.EtcdName {
+		keepEtcd = memberMissing(ctx, c, n) == nil
+	}
+	dir := c.Config.Spec.Etcd.DataDir
+	paths := []string{etcdCopy(dir)}
+	for _, p := range m.pods {
+		paths = append(paths, keptPod(p.name))
+	}
+	for _, b := range m.all {
+		paths = append(paths, b.previous)
+	}
+	infos, err := n.Stat(ctx, paths...)
+	if err != nil {
+		return e, nil, err
+	}
+	there := map[string]bool{}
+	for _, i := range infos {
+		there[i.Path] = i.Exists
+	}
+	for _, p := range m.pods {
+		at := keptPod(p.name)
+		if !there[at] || p.name == manifests.EtcdName && keepEtcd {
+			continue
+		}
+		old, err := n.ReadFile(ctx, at)
+		if err != nil {
+			return e, nil, err
+		}
+		image, err := manifests.PodImage(old)
+		if err != nil {
+			return e, nil, fmt.Errorf("%s: %w", at, err)
+		}
+		want[p.name] = tagOf(image)
+		e.end = append(e.end, p.name)
+		e.moves = append(e.moves, move{from: at, to: manifests.StaticPodPath(p.name), keep: folder + "/" + p.name + ".yaml"})
+		if p.name == manifests.EtcdName && there[etcdCopy(dir)] {
+			e.data, e.copyFrom = dir+"/member", etcdCopy(dir)
+		}
+	}
+	for _, b := range m.all {
+		if there[b.previous] {
+			e.moves = append(e.moves, move{from: b.previous, to: b.Target, keep: b.staged})
+			e.runtime = e.runtime || b.runtime
+			if b.Name == kubelet {
+				want[kubelet] = "" // whichever it was
+			}
+		}
+	}
+	return e, want, nil
+}

@@ -1,0 +1,190 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// pod is a static pod of a control plane, as its host has it and as it is to be.
+type pod struct {
+	name     string
+	image    string // that it is to have
+	from     string // that it has
+	manifest []byte // with the image that it is to have
+}
+
+func (p pod) changes() bool { return p.image != p.from }
+
+// version is that of the program, by the image's tag; empty when the image has none.
+func (p pod) version() string { return tagOf(p.image) }
+
+// tagOf is an image's tag, as a version: what a tag cannot hold is written with an underscore there.
+func tagOf(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	i := strings.LastIndexByte(image, ':')
+	if i < 0 || strings.Contains(image[i:], "/") {
+		return ""
+	}
+	return strings.ReplaceAll(image[i+1:], "_", "+")
+}
+
+// machine is what a host has of its share of the new version.
+type machine struct {
+	pods  []pod    // of a control plane
+	stale []binary // that are not in place yet
+	all   []binary
+}
+
+// look reads a host's static pods and compares its binaries with the bundle's.
+func look(ctx context.Context, c *cluster.Cluster, r host.Reader) (machine, error) {
+	var m machine
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		m.pods, err = readPods(ctx, c, r)
+		return err
+	})
+	g.Go(func() (err error) {
+		if m.all, err = binaries(ctx, c, r); err != nil || len(m.all) == 0 {
+			return err
+		}
+		m.stale, err = stale(ctx, r, m.all, inPlace)
+		return err
+	})
+	return m, g.Wait()
+}
+
+// readPods reads the static pods of a control plane; of a worker there are none. An external etcd has no pod.
+func readPods(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]pod, error) {
+	if !c.Node(r).Spec.HasRole(config.RoleControlPlane) {
+		return nil, nil
+	}
+	images, err := config.ImagesOf(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	want := map[string]string{
+		manifests.EtcdName: images.Etcd, manifests.APIServerName: images.APIServer,
+		manifests.ControllerManagerName: images.ControllerManager, manifests.SchedulerName: images.Scheduler,
+	}
+	found := make([]*pod, len(staticPods))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, name := range staticPods {
+		if want[name] == "" {
+			continue
+		}
+		g.Go(func() error {
+			manifest, err := r.ReadFile(ctx, manifests.StaticPodPath(name))
+			if err != nil {
+				return err
+			}
+			p, err := target(name, manifest, want[name])
+			if err != nil {
+				return fmt.Errorf("%s: %w", manifests.StaticPodPath(name), err)
+			}
+			found[i] = &p
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var pods []pod
+	for _, p := range found {
+		if p != nil {
+			pods = append(pods, *p)
+		}
+	}
+	return pods, nil
+}
+
+// target is a static pod with the image that it is to have. An etcd that is newer already stays.
+func target(name string, manifest []byte, image string) (pod, error) {
+	from, err := manifests.PodImage(manifest)
+	if err != nil {
+		return pod{}, err
+	}
+	if name == manifests.EtcdName && from != image {
+		move, err := EtcdMove(tagOf(from), tagOf(image))
+		if err != nil {
+			return pod{}, err
+		}
+		if !move {
+			return pod{name: name, image: from, from: from, manifest: manifest}, nil
+		}
+	}
+	changed, _, err := manifests.WithPodImage(manifest, image)
+	return pod{name: name, image: image, from: from, manifest: changed}, err
+}
+
+// changes are what the host has still to replace.
+func (m machine) changes() []workflow.Change {
+	var changes []workflow.Change
+	for _, p := range m.pods {
+		if p.changes() {
+			changes = append(changes, workflow.Change{Action: workflow.Update, Object: manifests.StaticPodPath(p.name), Detail: p.from + " to " + p.image})
+		}
+	}
+	for _, b := range m.stale {
+		changes = append(changes, workflow.Change{Action: workflow.Update, Object: b.Target, Detail: b.Version})
+	}
+	return changes
+}
+
+// moves tells whether a static pod is among what changes.
+func (m machine) moves(name string) bool {
+	for _, p := range m.pods {
+		if p.name == name {
+			return p.changes()
+		}
+	}
+	return false
+}
+
+// exchange is what replaces all that changes, and the files that have to be on the host before.
+func (m machine) exchange() (exchange, []host.File) {
+	var e exchange
+	var files []host.File
+	for _, p := range m.pods {
+		if !p.changes() {
+			continue
+		}
+		e.end = append(e.end, p.name)
+		f := host.File{Path: path.Join(folder, p.name+".yaml"), Mode: 0o600, Data: p.manifest}
+		files = append(files, f)
+		e.moves = append(e.moves, move{from: f.Path, to: manifests.StaticPodPath(p.name), keep: keptPod(p.name)})
+	}
+	for _, b := range m.stale {
+		e.moves = append(e.moves, move{from: b.staged, to: b.Target, keep: b.previous})
+		e.runtime = e.runtime || b.runtime
+	}
+	return e, files
+}
+
+// keptPod is where the manifest is kept that a newer one has replaced.
+func keptPod(name string) string { return path.Join(folder, "previous-"+name+".yaml") }
+
+// wanted are the programs that the host is to run, with their versions; an empty one may be any.
+func (m machine) wanted(c *cluster.Cluster) map[string]string {
+	want := map[string]string{}
+	for _, p := range m.pods {
+		want[p.name] = p.version()
+	}
+	for _, b := range m.all {
+		if b.Name == kubelet {
+			want[kubelet] = c.Config.Spec.KubernetesVersion
+		}
+	}
+	return want
+}
+
+const kubelet = "kubelet"

@@ -1,0 +1,252 @@
+// Package upgrade takes a running cluster to another version of Kubernetes. It decides which versions may meet in a
+// cluster (policy.go, skew.go), looks at what runs where (survey.go), and lists the phases that change it.
+//
+// It edits and does not render: in a static pod only the image changes, in an addon too, in kubeadm's configuration the
+// version. So what users have changed stays, and a cluster that kubeadm made is upgraded like one of myadm's.
+//
+// What a host replaces, it replaces in one go, with its kubelet stopped (exchange.go); what does not become healthy
+// afterwards is put back (node.go).
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/workflow"
+)
+
+// Options are the user's word on an upgrade.
+type Options struct {
+	From            string // version of the cluster, as its ConfigMap has it
+	IgnorePreflight []string
+	Force           bool          // an older patch release is allowed
+	Patience        time.Duration // for each component to become healthy, and for each node to become Ready
+	MaxUnavailable  string        // of the workers: a number, or a percentage of them; empty: one
+	Drain           DrainOptions
+}
+
+// DefaultMaxUnavailable is one worker at a time.
+const DefaultMaxUnavailable = "1"
+
+// CheckMaxUnavailable refuses what is neither a number above zero nor a percentage.
+func CheckMaxUnavailable(s string) error {
+	number, percent := strings.CutSuffix(s, "%")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || percent && n > 100 {
+		return fmt.Errorf("%q is neither a number of workers nor a percentage of them; hint: such as 2 or 25%%", s)
+	}
+	return nil
+}
+
+// atOnce is how many of so many workers may be unavailable, at least one: the percentage is rounded down, as it is a limit.
+func (o Options) atOnce(workers int) int {
+	number, percent := strings.CutSuffix(o.MaxUnavailable, "%")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return 1
+	}
+	if percent {
+		n = workers * n / 100
+	}
+	return max(n, 1)
+}
+
+// Steps are what takes c to the version of its document. Its hosts are those to upgrade, control planes in any case all.
+func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
+	servers, workers := c.ControlPlanes(), c.Workers()
+	return []workflow.Step{
+		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Ignore: opts.IgnorePreflight}),
+		workflow.Parallel(
+			workflow.Pipeline(workflow.Parallel(phases.Images(c, c.Nodes), Stage(c, c.Nodes))),
+			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
+		),
+		Snapshot(c, opts.From),
+		ControlPlanes(c, servers, opts),
+		UploadConfig(c),
+		Addons(c, opts.Patience),
+		Workers(c, workers, opts),
+		Tidy(c, c.Nodes),
+	}
+}
+
+// NodeSteps are what takes single hosts of c to the version of its document.
+func NodeSteps(c *cluster.Cluster, nodes []*cluster.Node, opts Options) []workflow.Step {
+	var servers, workers []*cluster.Node
+	for _, n := range nodes {
+		if n.Spec.HasRole(config.RoleControlPlane) {
+			servers = append(servers, n)
+		} else {
+			workers = append(workers, n)
+		}
+	}
+	return []workflow.Step{
+		workflow.Pipeline(workflow.Parallel(phases.Images(c, nodes), Stage(c, nodes))),
+		ControlPlanes(c, servers, opts),
+		Workers(c, workers, opts),
+		Tidy(c, nodes),
+	}
+}
+
+// CheckNodes refuses to take hosts to the version of the document out of turn: a worker's kubelet must not be newer than
+// any API server, and a control plane at most one minor ahead of the others.
+func CheckNodes(ctx context.Context, c *cluster.Cluster, from string, nodes []*cluster.Node) error {
+	to := c.Config.Spec.KubernetesVersion
+	if err := CheckTarget(from, to, true); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Spec.HasRole(config.RoleControlPlane) {
+			continue
+		}
+		for _, server := range c.ControlPlanes() {
+			p, err := running(ctx, server)
+			if err != nil {
+				return fmt.Errorf("%s: %w", server.Name(), err)
+			}
+			if v := p.versions[manifests.APIServerName]; v != nil {
+				if err := CheckKubelet("v"+v.String(), to); err != nil {
+					return fmt.Errorf("%s: %w", n.Name(), err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// snapshotFolder keeps the snapshots of etcd that are taken before upgrades. They stay.
+const snapshotFolder = "/var/backups/myadm"
+
+// Snapshot keeps a snapshot of etcd on the first control plane before anything is replaced: whole and verified. An upgrade
+// that is carried on keeps the one that was taken before it began. An external etcd is backed up by whoever runs it.
+func Snapshot(c *cluster.Cluster, from string) workflow.Phase {
+	servers := c.ControlPlanes()
+	if len(servers) > 1 {
+		servers = servers[:1]
+	}
+	if c.Config.Spec.Etcd.External != nil {
+		servers = nil
+	}
+	to := c.Config.Spec.KubernetesVersion
+	file := fmt.Sprintf("%s/etcd-before-%s.db", snapshotFolder, to)
+	return workflow.Phase{
+		Name:  "snapshot",
+		Short: "take a snapshot of etcd",
+		Hosts: cluster.Hosts(servers),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			if from == to {
+				return nil, nil
+			}
+			begun, err := begun(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			infos, err := r.Stat(ctx, file)
+			if err != nil || infos[0].Exists && begun {
+				return nil, err
+			}
+			if taken, err := fresh(ctx, r, file); err != nil || taken {
+				return nil, err
+			}
+			return []workflow.Change{{Action: workflow.Create, Object: file}}, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			client, err := c.Etcd(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := h.Run(ctx, host.Command("install", "-d", "-m", "0700", snapshotFolder)); err != nil {
+				return fmt.Errorf("make %s: %w", snapshotFolder, err)
+			}
+			return phases.SaveOnHost(h, file)(ctx, func(w io.Writer) error {
+				_, err := client.Snapshot(ctx, w, func(n, total int64) { workflow.ReportProgress(ctx, "received", n, total) })
+				return err
+			})
+		},
+	}
+}
+
+// snapshotAge is how old a snapshot may be for an upgrade that begins.
+const snapshotAge = "5" // minutes
+
+// fresh tells whether a snapshot was taken within the last minutes, by the host's own clock: by this run.
+func fresh(ctx context.Context, r host.Reader, file string) (bool, error) {
+	out, err := r.Query(ctx, host.Command("sh", "-c", `find "$1" -mmin -"$2" 2>/dev/null; true`, "sh", file, snapshotAge))
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", file, err)
+	}
+	return len(out) > 0, nil
+}
+
+// begun tells whether any control plane has the API server of the new version already.
+func begun(ctx context.Context, c *cluster.Cluster) (bool, error) {
+	for _, n := range c.ControlPlanes() {
+		pods, err := readPods(ctx, c, n)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", n.Name(), err)
+		}
+		for _, p := range pods {
+			if p.name == manifests.APIServerName && !p.changes() {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Tidy removes what was kept on the hosts in case the upgrade had to be undone. The snapshot stays.
+func Tidy(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	left := func(ctx context.Context, r host.Reader) ([]string, error) {
+		all, err := binaries(ctx, c, r)
+		if err != nil {
+			return nil, err
+		}
+		paths := []string{folder}
+		if hasStackedEtcd(c, c.Node(r)) {
+			copied := etcdCopy(c.Config.Spec.Etcd.DataDir)
+			paths = append(paths, copied, copied+".part", c.Config.Spec.Etcd.DataDir+"/member.failed")
+		}
+		for _, b := range all {
+			paths = append(paths, b.staged, b.previous)
+		}
+		infos, err := r.Stat(ctx, paths...)
+		if err != nil {
+			return nil, err
+		}
+		var there []string
+		for _, i := range infos {
+			if i.Exists {
+				there = append(there, i.Path)
+			}
+		}
+		return there, nil
+	}
+	return workflow.Phase{
+		Name:  "tidy",
+		Short: "remove what was kept to go back",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			paths, err := left(ctx, r)
+			var changes []workflow.Change
+			for _, p := range paths {
+				changes = append(changes, workflow.Change{Action: workflow.Delete, Object: p})
+			}
+			return changes, err
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			paths, err := left(ctx, h)
+			if err != nil {
+				return err
+			}
+			return h.Remove(ctx, paths...)
+		},
+	}
+}
