@@ -23,8 +23,8 @@ func (e *PreflightError) Error() string {
 	return strings.Join(lines, "\n  ")
 }
 
-// ignored reports whether the user asked not to be stopped by a finding: by its name in any case, or by "all".
-func ignored(name string, ignore []string) bool {
+// Ignored reports whether the user asked not to be stopped by a finding: by its name in any case, or by "all".
+func Ignored(name string, ignore []string) bool {
 	for _, i := range ignore {
 		if strings.EqualFold(i, name) || strings.EqualFold(i, "all") {
 			return true

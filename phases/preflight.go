@@ -43,7 +43,7 @@ func Preflight(c *cluster.Cluster, nodes []*cluster.Node, opts PreflightOptions)
 			}
 			var refused PreflightError
 			for _, f := range findings {
-				if f.Fatal && !ignored(f.Name, opts.Ignore) {
+				if f.Fatal && !Ignored(f.Name, opts.Ignore) {
 					refused.Findings = append(refused.Findings, f)
 				} else if _, told := warned.LoadOrStore(r.Name()+f.Name, true); !told {
 					workflow.Warn(ctx, fmt.Sprintf("[%s] %s", f.Name, f.Message))

@@ -1,0 +1,206 @@
+package upgrade
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/manifests"
+)
+
+// Plan is what an upgrade would change, and what stands in its way. Lists are never nil.
+type Plan struct {
+	From      string     `json:"from"`      // the version of the oldest API server; empty: unknown
+	To        string     `json:"to"`        // the version asked for
+	Reachable []string   `json:"reachable"` // versions that From can go to, oldest first
+	Hosts     []HostPlan `json:"hosts"`     // control planes first, each in the document's order
+	Addons    []Item     `json:"addons"`
+	Config    []Item     `json:"config"`  // what the cluster keeps of its configuration
+	Changes   int        `json:"changes"` // 0: everything runs To already
+	Findings  []Finding  `json:"findings"`
+}
+
+// HostPlan is what an upgrade would change on a host.
+type HostPlan struct {
+	Name         string   `json:"name"`
+	ControlPlane bool     `json:"controlPlane"`
+	Components   []Item   `json:"components"`
+	Binaries     []string `json:"binaries"` // paths of the files that would be overwritten, besides static pods
+	Bytes        int64    `json:"bytes"`    // to be sent to it
+
+	placed bool // the bundle's kubelet is in its place
+}
+
+// Item is something that has a version.
+type Item struct {
+	Name      string `json:"name"` // as kube-apiserver
+	Have      string `json:"have"` // the version that runs; empty: none does
+	Want      string `json:"want"`
+	HaveImage string `json:"haveImage,omitempty"`
+	WantImage string `json:"wantImage,omitempty"`
+	Path      string `json:"path,omitempty"` // of what would be overwritten
+	Change    bool   `json:"change"`
+}
+
+// MakePlan compares what was found with what is wanted.
+func MakePlan(s *State, to Target) *Plan {
+	p := &Plan{From: s.From(), To: to.Version, Reachable: append([]string{}, Reachable(s.From())...), Hosts: []HostPlan{}, Addons: []Item{}, Config: []Item{}}
+	for _, controlPlane := range []bool{true, false} {
+		for i := range s.Hosts {
+			if h := &s.Hosts[i]; h.ControlPlane == controlPlane {
+				p.Hosts = append(p.Hosts, planHost(s, h, to))
+			}
+		}
+	}
+	for _, a := range s.Addons {
+		want := to.Images.CoreDNS
+		if a.Name == manifests.KubeProxyName {
+			want = to.Images.Proxy
+		}
+		p.Addons = append(p.Addons, Item{
+			Name: a.Name, Have: tagOf(a.Image), Want: tagOf(want), HaveImage: a.Image, WantImage: want, Change: a.Image != want,
+		})
+	}
+	if s.Report.APIError == "" {
+		p.Config = append(p.Config, Item{
+			Name: manifests.KubeadmConfigName, Have: s.Version(), Want: to.Version, Change: s.Version() != to.Version,
+		})
+	}
+	for _, h := range p.Hosts {
+		p.Changes += changing(h.Components)
+	}
+	p.Changes += changing(p.Addons) + changing(p.Config)
+	p.Findings = findings(s, to, p)
+	return p
+}
+
+// Fatal are the findings for which the upgrade would be refused.
+func (p *Plan) Fatal() []Finding {
+	return slices.DeleteFunc(slices.Clone(p.Findings), func(f Finding) bool { return !f.Fatal })
+}
+
+func changing(items []Item) (n int) {
+	for _, i := range items {
+		if i.Change {
+			n++
+		}
+	}
+	return n
+}
+
+// From is the version of the oldest API server that runs, else that of the cluster's own configuration; empty if neither is
+// known.
+func (s *State) From() string {
+	var oldest *semver.Version
+	for _, h := range s.Hosts {
+		if v := h.programs.versions[manifests.APIServerName]; h.ControlPlane && v != nil && (oldest == nil || v.LessThan(oldest)) {
+			oldest = v
+		}
+	}
+	if oldest == nil {
+		return s.Version()
+	}
+	return "v" + oldest.String()
+}
+
+func planHost(s *State, h *HostState, to Target) HostPlan {
+	p := HostPlan{Name: h.Name, ControlPlane: h.ControlPlane, Components: []Item{}, Binaries: []string{}}
+	if h.Err != nil {
+		return p
+	}
+	for _, name := range componentOrder {
+		if manifest, ok := h.Manifests[name]; ok && h.ControlPlane && imageFor(name, to.Images) != "" {
+			p.Components = append(p.Components, planPod(h, name, manifest, to))
+		}
+	}
+	p.Components = append(p.Components, Item{
+		Name: kubelet, Have: h.Version(kubelet), Want: to.Version, Path: h.KubeletPath, Change: !h.programs.runs(kubelet, to.Version),
+	})
+	if have := h.Version(manifests.KubeProxyName); have != "" && s.hasAddon(manifests.KubeProxyName) {
+		p.Components = append(p.Components, Item{
+			Name: manifests.KubeProxyName, Have: have, Want: to.Version, Change: !h.programs.runs(manifests.KubeProxyName, to.Version),
+		})
+	}
+	if have := h.Version(containerdName); have != "" {
+		want := h.runtimeVersion(have)
+		p.Components = append(p.Components, Item{Name: containerdName, Have: have, Want: want, Change: have != want})
+	}
+	for _, a := range h.Missing {
+		if a.Kind == bundle.KindBinary {
+			p.Binaries = append(p.Binaries, h.place(a))
+		}
+	}
+	p.Bytes = bundle.TotalSize(h.Missing)
+	isKubelet := func(a bundle.Artifact) bool { return a.Name == kubelet }
+	p.placed = slices.ContainsFunc(h.Artifacts, isKubelet) && !slices.ContainsFunc(h.Missing, isKubelet)
+	return p
+}
+
+// componentOrder is that in which the static pods of a control plane come up, and are told.
+var componentOrder = []string{manifests.EtcdName, manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName}
+
+// imageFor is the image of a static pod; empty for an etcd that is somebody else's.
+func imageFor(name string, images config.Images) string {
+	return map[string]string{
+		manifests.EtcdName: images.Etcd, manifests.APIServerName: images.APIServer,
+		manifests.ControllerManagerName: images.ControllerManager, manifests.SchedulerName: images.Scheduler,
+	}[name]
+}
+
+// planPod compares a static pod, by its manifest and by what runs. etcd is told by its images' tags, which count its builds
+// and need not be the version of the program.
+func planPod(h *HostState, name string, manifest []byte, to Target) Item {
+	item := Item{Name: name, Have: h.Version(name), Want: to.Version, Path: manifests.StaticPodPath(name)}
+	pod, err := target(name, manifest, imageFor(name, to.Images))
+	if err != nil {
+		item.Change = true // a finding says why it cannot be made
+		return item
+	}
+	item.HaveImage, item.WantImage = pod.from, pod.image
+	if name == manifests.EtcdName {
+		item.Want = pod.version()
+		if item.Have != "" && pod.changes() {
+			item.Have = tagOf(pod.from)
+		}
+	}
+	item.Change = pod.changes() || !h.programs.runs(name, item.Want)
+	return item
+}
+
+func (s *State) hasAddon(name string) bool {
+	return slices.ContainsFunc(s.Addons, func(a Addon) bool { return a.Name == name })
+}
+
+// runtimeVersion is the version of containerd that the host is to have: the bundle's where myadm brought it, else have.
+func (h *HostState) runtimeVersion(have string) string {
+	i := slices.IndexFunc(h.Artifacts, func(a bundle.Artifact) bool { return a.Name == containerdName && a.Kind == bundle.KindBinary })
+	if i < 0 || !h.OwnRuntime {
+		return have
+	}
+	return "v" + strings.TrimPrefix(h.Artifacts[i].Version, "v")
+}
+
+// place is where the host has a binary.
+func (h *HostState) place(a bundle.Artifact) string {
+	if a.Name == kubelet && h.KubeletPath != "" {
+		return h.KubeletPath
+	}
+	return a.Target
+}
+
+// begun tells whether an upgrade of the host was begun and has not come to its end: some of its components are at the target
+// and some are not. What is ill on such a host is for the upgrade to mend.
+func (p HostPlan) begun() bool {
+	done, left := p.placed, false
+	for _, i := range p.Components {
+		switch i.Name {
+		case manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName, kubelet:
+			done = done || i.WantImage != "" && i.WantImage == i.HaveImage || i.WantImage == "" && !i.Change
+			left = left || i.Change
+		}
+	}
+	return done && left
+}
