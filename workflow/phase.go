@@ -41,7 +41,8 @@ type Phase struct {
 	Parallel int
 
 	// FailFast keeps hosts on which the phase has not begun from beginning once it has failed on another, and ends the run
-	// after it: what has failed on one host might fail on all.
+	// after it: what has failed on one host might fail on all. It does not begin either when an earlier phase has failed on
+	// one of its hosts. Within a Pipeline only the first of this holds.
 	FailFast bool
 
 	// Check returns what Apply would change. It works on a blank host and without an API server: then everything is

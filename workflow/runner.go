@@ -53,7 +53,8 @@ type Summary struct {
 }
 
 // Run runs the steps one after the other. A host on which a phase fails is left out of the phases that follow, while
-// the others go on. The run stops after a step in which a phase failed on the cluster itself, or on all of its hosts.
+// the others go on. The run stops after a step in which a phase failed on the cluster itself, or on all of its hosts; and
+// before and after a FailFast phase if any of its hosts has failed.
 // The error holds every failure, as *PhaseError joined by errors.Join.
 func (r *Runner) Run(ctx context.Context, steps ...Step) (Summary, error) {
 	if err := r.validate(steps); err != nil {
@@ -155,6 +156,9 @@ func (r *run) phase(ctx context.Context, p Phase) bool {
 	hosts := p.places()
 	if len(hosts) == 0 {
 		return true
+	}
+	if p.FailFast && slices.ContainsFunc(hosts, func(h host.Host) bool { return h != nil && r.hasFailed(h.Name()) }) {
+		return false
 	}
 	t := newTracker(p, len(hosts))
 	t.begin(r)

@@ -48,6 +48,18 @@ func TestFailuresStopWhatDependsOnThem(t *testing.T) {
 			return []workflow.Step{failing(w.phase("a"), ""), w.phase("b", all...)}
 		}, []string{"a@"}, nil},
 
+		{"a phase that fails fast is not begun on further hosts, and stops the run", func(w *world) []workflow.Step {
+			p := failing(w.phase("a", all...), "h2")
+			p.Parallel, p.FailFast = 1, true
+			return []workflow.Step{p, w.phase("b", all...)}
+		}, []string{"a@h2"}, []string{"a@h1"}},
+
+		{"it does not begin without one of its hosts", func(w *world) []workflow.Step {
+			p := w.phase("b", all...)
+			p.FailFast = true
+			return []workflow.Step{failing(w.phase("a", all...), "h3"), p, w.phase("c", all...)}
+		}, []string{"a@h3"}, []string{"a@h1", "a@h2"}},
+
 		{"steps that run in parallel are finished, what follows is not begun", func(w *world) []workflow.Step {
 			return []workflow.Step{
 				workflow.Parallel(
