@@ -1,45 +1,32 @@
 package upgrade
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 	"testing"
 )
 
-func TestCheckTarget(t *testing.T) {
+func TestCheckKubelet(t *testing.T) {
 	tests := []struct {
-		from, to string
-		force    bool
-		err      string // part of it; empty: allowed
+		api, kubelet string
+		err          string // part of it; empty: allowed
 	}{
-		{"v1.36.3", "v1.37.2", false, ""},
-		{"v1.36.3", "v1.36.3", false, ""}, // carries on
-		{"v1.36.1", "v1.36.3", false, ""},
-		{"v1.35.4", "v1.36.3", false, ""},
-		{"v1.37.2", "v1.37.9", false, ""},
-		{"v1.36.3", "v1.37.3-rc.0", false, ""},
-		{"v1.37.3-rc.0", "v1.37.3", false, ""},
-		{"v1.37.2+vendor", "v1.37.2", false, ""},
-		{"v1.37.2", "v1.37.0", false, "v1.37.0 is older than v1.37.2; hint: add --force to go back to it"},
-		{"v1.37.2", "v1.37.0", true, ""},
-		{"v1.37.3", "v1.37.3-rc.0", false, "--force"},
-		{"v1.37.3", "v1.37.3-rc.0", true, ""},
-		{"v1.37.2", "v1.36.3", false, "v1.36.3 is an older minor version than v1.37.2, and Kubernetes cannot go back to one; hint: stay at v1.37.2, nothing that this myadm knows follows it, or restore a backup"},
-		{"v1.37.2", "v1.36.3", true, "older minor version"},
-		{"v1.37.0", "v1.36.3", true, "hint: upgrade to v1.37.2 first, or restore"},
-		{"v1.35.4", "v1.37.2", true, "from v1.35.4 to v1.37.2 an upgrade would skip v1.36; hint: upgrade to v1.36.3 first"},
-		{"v1.36.1", "v1.38.0", false, "would skip v1.37; hint: upgrade to v1.36.3 or v1.37.2 first"},
-		{"v1.34.4", "v1.37.2", false, "would skip v1.35; hint: use a myadm that knows v1.34.4"},
-		{"v1.37.2", "v1.38.0", false, "Kubernetes v1.38.0 is not supported; hint: use v1.36 or v1.37"},
-		{"v1.34.4", "v1.35.4", false, "Kubernetes v1.35.4 is not supported"},
-		{"v1.37.2", "v2.0.0", true, "v1.37.2 and v2.0.0 are different major versions"},
-		{"v2.0.0", "v1.37.2", true, "different major versions"},
-		{"", "v1.37.2", false, `API server version: "" is not a Kubernetes version`},
-		{"v1.36.3", "1.37", false, `"1.37" is not a Kubernetes version`},
+		{"v1.37.2", "v1.37.2", ""},
+		{"v1.37.2", "v1.37.0", ""},
+		{"v1.37.2", "v1.37.5", ""}, // patches do not count
+		{"v1.37.2", "v1.36.3", ""},
+		{"v1.37.2", "v1.34.0", ""},
+		{"1.37.2", "1.37.2", ""},
+		{"v1.37.2", "v1.38.0", "kubelet v1.38.0 is newer than the API server v1.37.2; hint: upgrade the control plane first"},
+		{"v1.37.2", "v1.33.9", "kubelet v1.33.9 is more than 3 minors older than the API server v1.37.2; hint: use a bundle of v1.37.2"},
+		{"v1.37.2", "v2.37.2", "is newer"},
+		{"v2.0.0", "v1.37.2", "older"},
+		{"", "v1.37.2", `API server version ""`},
+		{"v1.37.2", "new", `kubelet version "new"`},
 	}
 	for _, tt := range tests {
-		t.Run(tt.from+" "+tt.to, func(t *testing.T) {
-			err := CheckTarget(tt.from, tt.to, tt.force)
+		t.Run(tt.api+" "+tt.kubelet, func(t *testing.T) {
+			err := CheckKubelet(tt.api, tt.kubelet)
 			if tt.err == "" && err != nil {
 				t.Errorf("refused: %v", err)
 			}
@@ -50,28 +37,56 @@ func TestCheckTarget(t *testing.T) {
 	}
 }
 
-func TestReachable(t *testing.T) {
-	for from, want := range map[string][]string{
-		"v1.36.1":      {"v1.36.3", "v1.37.2"},
-		"v1.36.3":      {"v1.37.2"},
-		"v1.36.9":      {"v1.37.2"}, // newer than myadm knows
-		"v1.35.4":      {"v1.36.3"},
-		"v1.37.2-rc.0": {"v1.37.2"},
-		"v1.37.2":      nil,
-		"v1.34.0":      nil,
-		"v1.38.0":      nil,
-		"v0.36.0":      nil,
-		"":             nil,
-	} {
-		got := Reachable(from)
-		if !slices.Equal(got, want) {
-			t.Errorf("Reachable(%s) = %q, want %q", from, got, want)
-		}
-		for _, to := range got {
-			if err := CheckTarget(from, to, false); err != nil {
-				t.Errorf("%s is said to be reachable from %s: %v", to, from, err)
+func TestCheckSkew(t *testing.T) {
+	const api, manager, scheduler, kubelet, proxy = "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"
+	tests := []struct {
+		name, target string
+		running      []Running
+		want         []string
+	}{
+		{"all alike", "v1.37.2", []Running{
+			{api, "cp-1", "v1.36.3"}, {manager, "cp-1", "v1.36.3"}, {scheduler, "cp-1", "v1.36.3"}, {kubelet, "cp-1", "v1.36.3"}, {proxy, "cp-1", "v1.36.3"}}, nil},
+		{"nothing to do", "v1.37.2", []Running{{api, "cp-1", "v1.37.2"}, {kubelet, "cp-1", "v1.37.2"}}, nil},
+		{"interrupted after the first control plane", "v1.37.2", []Running{
+			{api, "cp-1", "v1.37.2"}, {manager, "cp-1", "v1.37.2"}, {scheduler, "cp-1", "v1.37.2"}, {kubelet, "cp-1", "v1.37.2"}, {proxy, "cp-1", "v1.36.3"},
+			{api, "cp-2", "v1.36.3"}, {manager, "cp-2", "v1.36.3"}, {scheduler, "cp-2", "v1.36.3"}, {kubelet, "cp-2", "v1.36.3"}, {kubelet, "w-1", "v1.36.3"}}, nil},
+		{"interrupted before the components followed", "v1.37.2", []Running{{api, "cp-1", "v1.37.2"}, {manager, "cp-1", "v1.36.3"}, {scheduler, "cp-1", "v1.36.3"}}, nil},
+		{"patches do not count", "v1.37.2", []Running{{api, "cp-1", "v1.37.0"}, {manager, "cp-1", "v1.37.2"}, {kubelet, "w-1", "v1.37.5"}, {proxy, "w-1", "v1.37.5"}}, nil},
+		{"old kubelets and proxies", "v1.37.2", []Running{{api, "cp-1", "v1.36.3"}, {kubelet, "w-1", "v1.34.0"}, {proxy, "w-1", "v1.34.0"}}, nil},
+		{"components without a rule", "v1.37.2", []Running{{api, "cp-1", "v1.36.3"}, {"etcd", "cp-1", "v3.9.0"}}, nil},
+
+		{"API servers too far apart", "v1.37.2", []Running{{api, "cp-1", "v1.37.2"}, {api, "cp-2", "v1.35.4"}}, []string{
+			"kube-apiserver v1.37.2 on cp-1 is more than a minor newer than the API server v1.35.4; hint: upgrade the control planes of v1.35.4 first",
+			"kube-apiserver v1.35.4 on cp-2 is more than a minor older than v1.37.2; hint: upgrade it to at least v1.36 first"}},
+		{"a worker newer than the oldest API server", "v1.37.2", []Running{{api, "cp-1", "v1.37.2"}, {api, "cp-2", "v1.36.3"}, {kubelet, "w-1", "v1.37.2"}}, []string{
+			"kubelet v1.37.2 on w-1 is newer than the API server v1.36.3; hint: put a kubelet of v1.36 in its place first"}},
+		{"a proxy newer than the oldest API server", "v1.37.2", []Running{{api, "cp-1", "v1.37.2"}, {api, "cp-2", "v1.36.3"}, {proxy, "cp-1", "v1.37.2"}}, []string{
+			"kube-proxy v1.37.2 on cp-1 is newer than the API server v1.36.3; hint: put a kube-proxy of v1.36 in its place first"}},
+		{"components newer than the API server beside them", "v1.37.2", []Running{{api, "cp-1", "v1.36.3"}, {api, "cp-2", "v1.37.2"}, {manager, "cp-1", "v1.37.2"}, {scheduler, "cp-1", "v1.37.0"}, {kubelet, "cp-1", "v1.37.2"}}, []string{
+			"kube-controller-manager v1.37.2 on cp-1 is newer", "kube-scheduler v1.37.0 on cp-1 is newer", "kubelet v1.37.2 on cp-1 is newer"}},
+		{"components too old", "v1.37.2", []Running{{api, "cp-1", "v1.36.3"}, {manager, "cp-1", "v1.35.4"}, {scheduler, "cp-1", "v1.35.4"}, {kubelet, "cp-1", "v1.33.9"}, {proxy, "cp-1", "v1.33.9"}}, []string{
+			"kube-controller-manager v1.35.4 on cp-1 is more than a minor older than v1.37.2; hint: upgrade it to at least v1.36 first",
+			"kube-scheduler v1.35.4 on cp-1 is more than a minor older than v1.37.2; hint: upgrade it to at least v1.36 first",
+			"kubelet v1.33.9 on cp-1 is more than 3 minors older than v1.37.2; hint: upgrade it to at least v1.34 first",
+			"kube-proxy v1.33.9 on cp-1 is more than 3 minors older than v1.37.2; hint: upgrade it to at least v1.34 first"}},
+		{"a kubelet that is old enough today, but not for the target", "v1.37.2", []Running{{api, "cp-1", "v1.36.3"}, {kubelet, "w-1", "v1.33.0"}}, []string{"kubelet v1.33.0 on w-1 is more than 3 minors older"}},
+		{"another major", "v2.0.0", []Running{{api, "cp-1", "v1.36.3"}}, []string{"is more than a minor older than v2.0.0; hint: upgrade it to at least v2.0 first"}},
+		{"versions that are none", "v1.37.2", []Running{{api, "cp-1", "v1.36.3"}, {kubelet, "w-1", ""}, {proxy, "w-1", "v1.33.0"}}, []string{
+			`version "" of kubelet on w-1: `, "kube-proxy v1.33.0 on w-1 is more than 3 minors older"}},
+		{"no API server", "v1.37.2", []Running{{kubelet, "w-1", "v1.36.3"}}, []string{"the version of no API server is known; hint: start one"}},
+		{"no target", "latest", []Running{{api, "cp-1", "v1.36.3"}}, []string{`target version "latest": `}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			errs := CheckSkew(tt.target, tt.running)
+			ok := len(errs) == len(tt.want)
+			for i := 0; ok && i < len(errs); i++ {
+				ok = strings.Contains(fmt.Sprint(errs[i]), tt.want[i])
 			}
-		}
+			if !ok {
+				t.Errorf("got  %q\nwant %q", errs, tt.want)
+			}
+		})
 	}
 }
 

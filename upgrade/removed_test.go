@@ -74,6 +74,8 @@ func TestRemoved(t *testing.T) {
 		{"a gate that others need", "kube-apiserver", []config.Arg{{Name: "feature-gates", Value: "ClusterTrustBundle=false"}}, nil,
 			[]string{"kube-apiserver: ClusterTrustBundle=false: v1.37 needs it for ClusterTrustBundleProjection; hint: remove it, or add ClusterTrustBundleProjection=false"}},
 		{"a gate that others would need", "kube-apiserver", []config.Arg{{Name: "feature-gates", Value: "ClusterTrustBundle=false,ClusterTrustBundleProjection=false"}}, nil, nil},
+		{"a gate that others are told to need", "kube-apiserver", []config.Arg{{Name: "feature-gates", Value: "DRADeviceTaints=false,DRADeviceTaintRules=true"}}, nil,
+			[]string{"kube-apiserver: DRADeviceTaints=false: v1.37 needs it for DRADeviceTaintRules; hint: remove it, or add DRADeviceTaintRules=false"}},
 		{"what no version understands", "kube-apiserver", []config.Arg{{Name: "feature-gates", Value: "SidecarContainers,=,"}}, nil, nil},
 	}
 	for _, tt := range tests {
