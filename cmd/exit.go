@@ -19,6 +19,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitPreflight   = 3
+	exitChanges     = 4
 	exitInterrupted = 130
 )
 
@@ -26,6 +27,9 @@ const (
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// errChanges is that --exit-code was given and there is something to do. It is an answer and not told as an error.
+var errChanges = errors.New("there is something to do")
 
 func exitCode(ctx context.Context, err error) int {
 	var (
@@ -43,12 +47,17 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &refused):
 		return exitPreflight
+	case err == errChanges: //nolint:errorlint // joined with a failure, it is a failure
+		return exitChanges
 	}
 	return exitFailed
 }
 
 // printError prints every error that was joined as one of its own, each on a line, hints on lines below.
 func printError(w io.Writer, err error) {
+	if err == errChanges { //nolint:errorlint // as above
+		return
+	}
 	for _, e := range flatten(err) {
 		text := strings.ReplaceAll(e.Error(), "; hint: ", "\n  hint: ")
 		fmt.Fprintf(w, "error: %s\n", text)

@@ -1,0 +1,74 @@
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/manifests"
+)
+
+// Diff shows in the unified format what an upgrade would change in the files and objects that users edit too: the static pods
+// of each control plane, the images of addons, and what the cluster keeps of its configuration. It is empty when nothing
+// would change. The error names what cannot be changed; the rest is shown all the same.
+func Diff(s *State, to Target) ([]byte, error) {
+	var out bytes.Buffer
+	var errs []error
+	show := func(what string, before, after []byte) {
+		out.Write(diff.Diff(what, before, what+" at "+to.Version, after))
+	}
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		if h.Err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", h.Name, h.Err))
+		}
+		for _, name := range componentOrder {
+			manifest, ok := h.Manifests[name]
+			image := imageFor(name, to.Images)
+			if !ok || !h.ControlPlane || image == "" {
+				continue
+			}
+			at := h.Name + ":" + manifests.StaticPodPath(name)
+			pod, err := target(name, manifest, image)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", at, err))
+				continue
+			}
+			show(at, manifest, pod.manifest)
+		}
+	}
+	for _, a := range s.Addons {
+		want := to.Images.CoreDNS
+		if a.Name == manifests.KubeProxyName {
+			want = to.Images.Proxy
+		}
+		show(kindOf(a.Name)+" kube-system/"+a.Name, imageLine(a.Image), imageLine(want))
+	}
+	errs = append(errs, s.Unknown...)
+	if have, ok := s.Config[configKey(manifests.KubeadmConfigName, manifests.KubeadmConfigKey)]; ok && have != "" {
+		at := "ConfigMap kube-system/" + manifests.KubeadmConfigName
+		told, err := config.SetKubernetesVersion([]byte(have), to.Version)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", at, err))
+		} else {
+			show(at, []byte(have), told)
+		}
+	}
+	return out.Bytes(), errors.Join(errs...)
+}
+
+// imageLine is all of an addon that an upgrade changes.
+func imageLine(image string) []byte { return []byte("image: " + image + "\n") }
+
+// kindOf is the kind of the object that runs an addon.
+func kindOf(addon string) string {
+	for _, a := range surveyedAddons {
+		if a.name == addon {
+			return a.kind
+		}
+	}
+	return ""
+}
