@@ -71,9 +71,9 @@ func perform(t *testing.T, steps ...workflow.Step) workflow.Summary {
 	return summary
 }
 
-// todo is what a phase on the cluster would change, each as "ACTION OBJECT: DETAIL". It fails the test if finding out
+// pending is what a phase on the cluster would change, each as "ACTION OBJECT: DETAIL". It fails the test if finding out
 // changes something.
-func todo(t *testing.T, s *kubetest.Server, p workflow.Phase) []string {
+func pending(t *testing.T, s *kubetest.Server, p workflow.Phase) []string {
 	t.Helper()
 	before := s.Version()
 	changes, err := p.Check(t.Context(), nil)
@@ -135,7 +135,7 @@ func TestUploadConfig(t *testing.T) {
 	put(t, s, kubeletConfig, "kind: KubeletConfiguration\nmaxPods: 7\n", "data", "kubelet")
 	p := UploadConfig(c)
 	want := []string{"update ConfigMap kube-system/kubeadm-config: kubernetesVersion: v1.37.2"}
-	if diff := cmp.Diff(want, todo(t, s, p)); diff != "" {
+	if diff := cmp.Diff(want, pending(t, s, p)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	before := s.Version()
@@ -170,7 +170,7 @@ func TestUploadConfigGivesRights(t *testing.T) {
 		"create Role kube-system/kubeadm:kubeadm-certs",
 		"update ClusterRole kubeadm:get-nodes: rules",
 	}
-	if diff := cmp.Diff(want, todo(t, s, p)); diff != "" {
+	if diff := cmp.Diff(want, pending(t, s, p)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	perform(t, p)
