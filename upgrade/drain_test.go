@@ -158,7 +158,7 @@ func soon(t *testing.T) context.Context {
 func TestDrainMovesWhatHasSomewhereToGo(t *testing.T) {
 	agents := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agents"}}
 	s := newDrainServer(t, agents, drainPod("web"), drainPod("job", ownerless, withEmptyDir, finishedPod), drainPod("etcd-w-1", mirrorPod),
-		drainPod("agent", ownedBy("DaemonSet", "agents")), drainPod("other", elsewhere, ownerless))
+		drainPod("agent", ownedBy("DaemonSet", "agents")), drainPod("other", onOther, ownerless))
 	c := s.Client(t, kube.Options{})
 	if err := upgrade.Drain(soon(t), c, "w-1", upgrade.DefaultDrainOptions()); err != nil {
 		t.Fatal(err)
