@@ -41,7 +41,7 @@ const surveyScript = `
 exec 2>/dev/null
 export LC_ALL=C
 data=$1 socket=$2 dirs=$3 programs=$4; shift 4
-own=$(readlink /proc/1/ns/net)
+own=$(readlink /proc/self/ns/net)
 ls -l /proc/[0-9]*/exe | sed -nE "s,.* /proc/([0-9]+)/exe -> (.*/($programs))( \(deleted\))?\$,\1 \3 \2,p" |
 while read -r pid name path; do
 	[ "$(readlink "/proc/$pid/ns/net")" = "$own" ] || continue
