@@ -33,7 +33,7 @@ type workload struct {
 // The parts of CoreDNS, under the names that kubeadm gave them.
 const (
 	coreDNS        = "coredns"
-	corefileField    = "Corefile"
+	corefileField  = "Corefile"
 	corefileBackup = "Corefile-backup" // the key under which kubeadm, too, keeps the one before
 )
 

@@ -188,14 +188,23 @@ func TestAddonsMigrateTheCorefile(t *testing.T) {
 	}
 }
 
-// The user scales CoreDNS at the moment in which it gets its image: both come through.
+// The user scales CoreDNS at the moment in which it gets its image: both come through. A newer kube-proxy at that moment
+// stays.
 func TestAddonsWhileOthersWrite(t *testing.T) {
 	c, s := upgradable(t, rolledOut)
-	var once atomic.Bool
+	const newer = "registry.k8s.io/kube-proxy:v1.37.9"
+	var once, twice atomic.Bool
 	s.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/deployments/coredns") && !once.Swap(true) {
 			put(t, s, dnsRef, int64(7), "spec", "replicas")
 			put(t, s, dnsRef, map[string]any{"replicas": int64(7), "updatedReplicas": int64(7), "availableReplicas": int64(7)}, "status")
+		}
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/daemonsets/kube-proxy") && !twice.Swap(true) {
+			proxy := s.Object(proxyRef)
+			if err := setImage(proxy, "kube-proxy", newer); err != nil {
+				t.Error(err)
+			}
+			s.Put(t, proxy)
 		}
 		return false
 	}
@@ -211,6 +220,9 @@ func TestAddonsWhileOthersWrite(t *testing.T) {
 	}
 	if image := dns.Spec.Template.Spec.Containers[0].Image; *dns.Spec.Replicas != 7 || !strings.HasSuffix(image, ":v1.14.6") {
 		t.Errorf("it has %d replicas of %s", *dns.Spec.Replicas, image)
+	}
+	if image := (workload{container: "kube-proxy", found: s.Object(proxyRef)}).has(); image != newer {
+		t.Errorf("kube-proxy has %s", image)
 	}
 }
 
