@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // HAProxyConfigPath is where a host has the load balancer's configuration. Its folder is what the pod mounts: a mounted
@@ -44,7 +45,9 @@ func HAProxy(p Params) (host.File, error) {
 }
 
 // balancerFile is a load balancer's pod. The tier keeps it out of what selects the control plane. Once told to end it does
-// nothing useful any more, and its successor waits for its ports: hence the short grace.
+// nothing useful any more, and its successor waits for its ports: hence the short grace. The UID follows the content alone:
+// one that a kubelet makes up is another with each minor version of it, and a kubelet that is replaced would start the load
+// balancer anew and cut all connections.
 func balancerFile(pod *corev1.Pod, security *corev1.SecurityContext) (host.File, error) {
 	pod.Labels["tier"] = "node"
 	pod.Spec.TerminationGracePeriodSeconds = new(int64(1))
@@ -54,6 +57,11 @@ func balancerFile(pod *corev1.Pod, security *corev1.SecurityContext) (host.File,
 		corev1.ResourceCPU:    resource.MustParse("10m"),
 		corev1.ResourceMemory: resource.MustParse("32Mi"),
 	}
+	plain, err := podFile(pod)
+	if err != nil {
+		return host.File{}, err
+	}
+	pod.UID = types.UID(fmt.Sprintf("%x", sha256.Sum256(plain.Data))[:32])
 	return podFile(pod)
 }
 
