@@ -41,11 +41,17 @@ func Diff(s *State, to Target) ([]byte, error) {
 		}
 	}
 	for _, a := range s.Addons {
-		want := to.Images.CoreDNS
-		if a.Name == manifests.KubeProxyName {
-			want = to.Images.Proxy
+		w := a.at(to)
+		next, _ := w.next()
+		if next == "" {
+			continue
 		}
-		show(kindOf(a.Name)+" kube-system/"+a.Name, imageLine(a.Image), imageLine(want))
+		if text, migrated, err := s.corefile(a, to); err != nil {
+			errs = append(errs, fmt.Errorf("ConfigMap kube-system/%s: %w", a.Name, err))
+		} else {
+			show("ConfigMap kube-system/"+a.Name+" "+corefileKey, []byte(text), []byte(migrated))
+		}
+		show(w.ref.String(), imageLine(a.Image), imageLine(next))
 	}
 	errs = append(errs, s.Unknown...)
 	if have, ok := s.Config[configKey(manifests.KubeadmConfigName, manifests.KubeadmConfigKey)]; ok && have != "" {
@@ -63,12 +69,17 @@ func Diff(s *State, to Target) ([]byte, error) {
 // imageLine is all of an addon that an upgrade changes.
 func imageLine(image string) []byte { return []byte("image: " + image + "\n") }
 
-// kindOf is the kind of the object that runs an addon.
-func kindOf(addon string) string {
-	for _, a := range surveyedAddons {
-		if a.name == addon {
-			return a.kind
-		}
+// corefile is the Corefile as it is and as the new version of an addon takes it; both are empty for what is not CoreDNS, and
+// the same where nothing is to be written.
+func (s *State) corefile(a Addon, to Target) (have, want string, err error) {
+	have = s.Config[configKey(corednsName, corefileKey)]
+	if a.Name != corednsName || have == "" {
+		return "", "", nil
 	}
-	return ""
+	w := a.at(to)
+	if next, _ := w.next(); next == "" {
+		return have, have, nil
+	}
+	want, _, err = migrateCorefile(versionIn(a.Image), versionIn(w.image), have)
+	return have, want, err
 }

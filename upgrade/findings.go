@@ -37,6 +37,8 @@ const (
 	findingNoHost       = "node-without-host"
 	findingReady        = "node-not-ready"
 	findingManifest     = "static-pod"
+	findingKept         = "addon-kept"
+	findingCorefile     = "corefile"
 	findingFlag         = "removed-flag"
 	findingGate         = "removed-feature-gate"
 	findingRequested    = "removed-api"
@@ -74,6 +76,7 @@ func findings(s *State, to Target, p *Plan) []Finding {
 		}
 	}
 	j.certificates()
+	j.addons()
 	j.workloads()
 	for _, err := range s.Unknown {
 		j.warn(findingUnknown, whereCluster, "", "could not be asked: %v", err)
@@ -252,6 +255,19 @@ func (j *findingJudge) certificates() {
 		}
 		if len(ending) > 0 {
 			j.warn(findingEnding, p.Name, hint, "certificates end within 7 days: %s", strings.Join(ending, ", "))
+		}
+	}
+}
+
+// addons finds addons that stay as they are, and a Corefile that has to be rewritten by hand.
+func (j *findingJudge) addons() {
+	for _, a := range j.s.Addons {
+		w := a.at(j.to)
+		if _, kept := w.next(); kept != "" {
+			j.warn(findingKept, whereCluster, "", "%s %s", w.ref, kept)
+		}
+		if _, _, err := j.s.corefile(a, j.to); err != nil {
+			j.refuse(findingCorefile, whereCluster, "", "ConfigMap kube-system/%s: %v", corednsName, err)
 		}
 	}
 }

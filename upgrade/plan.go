@@ -56,13 +56,11 @@ func MakePlan(s *State, to Target) *Plan {
 		}
 	}
 	for _, a := range s.Addons {
-		want := to.Images.CoreDNS
-		if a.Name == manifests.KubeProxyName {
-			want = to.Images.Proxy
+		item := Item{Name: a.Name, Have: tagOf(a.Image), Want: tagOf(a.Image), HaveImage: a.Image, WantImage: a.Image}
+		if next, _ := a.at(to).next(); next != "" {
+			item.Want, item.WantImage, item.Change = tagOf(next), next, true
 		}
-		p.Addons = append(p.Addons, Item{
-			Name: a.Name, Have: tagOf(a.Image), Want: tagOf(want), HaveImage: a.Image, WantImage: want, Change: a.Image != want,
-		})
+		p.Addons = append(p.Addons, item)
 	}
 	if s.Report.APIError == "" {
 		p.Config = append(p.Config, Item{
@@ -119,10 +117,12 @@ func planHost(s *State, h *HostState, to Target) HostPlan {
 	p.Components = append(p.Components, Item{
 		Name: kubelet, Have: h.Version(kubelet), Want: to.Version, Path: h.KubeletPath, Change: !h.programs.runs(kubelet, to.Version),
 	})
-	if have := h.Version(manifests.KubeProxyName); have != "" && s.hasAddon(manifests.KubeProxyName) {
-		p.Components = append(p.Components, Item{
-			Name: manifests.KubeProxyName, Have: have, Want: to.Version, Change: !h.programs.runs(manifests.KubeProxyName, to.Version),
-		})
+	if have := h.Version(manifests.KubeProxyName); have != "" {
+		item := Item{Name: manifests.KubeProxyName, Have: have, Want: have}
+		if s.proxyReaches(to) && !h.programs.runs(item.Name, to.Version) {
+			item.Want, item.Change = to.Version, true
+		}
+		p.Components = append(p.Components, item)
 	}
 	if have := h.Version(containerdName); have != "" {
 		want := h.runtimeVersion(have)
@@ -170,8 +170,12 @@ func planPod(h *HostState, name string, manifest []byte, to Target) Item {
 	return item
 }
 
-func (s *State) hasAddon(name string) bool {
-	return slices.ContainsFunc(s.Addons, func(a Addon) bool { return a.Name == name })
+// proxyReaches tells whether the cluster's kube-proxy is at a version, or is to be. One of the user's own stays.
+func (s *State) proxyReaches(to Target) bool {
+	return slices.ContainsFunc(s.Addons, func(a Addon) bool {
+		_, kept := a.at(to).next()
+		return a.Name == manifests.KubeProxyName && kept == ""
+	})
 }
 
 // runtimeVersion is the version of containerd that the host is to have: the bundle's where myadm brought it, else have.

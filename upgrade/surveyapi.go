@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +26,18 @@ import (
 type Addon struct {
 	Name  string // coredns, kube-proxy
 	Image string // as its Deployment or DaemonSet has it
+
+	workload workload // without the image that it is to have
+}
+
+// at is the addon's workload at a version.
+func (a Addon) at(to Target) workload {
+	w := a.workload
+	w.image = to.Images.CoreDNS
+	if a.Name == manifests.KubeProxyName {
+		w.image = to.Images.Proxy
+	}
+	return w
 }
 
 // Budget is a PodDisruptionBudget that lets no pod go.
@@ -125,14 +136,15 @@ func (a *apiAnswers) ask(ctx context.Context, c *cluster.Cluster) {
 		return
 	}
 	var wg sync.WaitGroup
+	homes := append([]string{c.Config.Spec.ImageRepository}, formerRepositories...)
 	for _, addon := range surveyedAddons {
 		wg.Go(func() {
-			image, err := surveyedImage(ctx, client, addon.kind, addon.name)
-			a.add(err, func(s *State) {
-				if image != "" {
-					s.Addons = append(s.Addons, Addon{addon.name, image})
-				}
-			})
+			w := workload{ref: systemRef(addon.kind, addon.name), container: addon.name, homes: homes}
+			var err error
+			if w.found, err = client.Get(ctx, w.ref); kube.NotFound(err) {
+				return
+			}
+			a.add(err, func(s *State) { s.Addons = append(s.Addons, Addon{addon.name, w.has(), w}) })
 		})
 	}
 	for _, setting := range surveyedSettings {
@@ -153,30 +165,8 @@ func (a *apiAnswers) ask(ctx context.Context, c *cluster.Cluster) {
 	wg.Wait()
 }
 
-// surveyedImage is the image of the container that is named like its addon, else of the first one; empty without the addon.
-func surveyedImage(ctx context.Context, r kube.Reader, kind, name string) (string, error) {
-	ref := kube.Ref{APIVersion: "apps/v1", Kind: kind, Namespace: metav1.NamespaceSystem, Name: name}
-	var containers []corev1.Container
-	var err error
-	if kind == "DaemonSet" {
-		var set *appsv1.DaemonSet
-		if set, err = kube.Get[appsv1.DaemonSet](ctx, r, ref); err == nil {
-			containers = set.Spec.Template.Spec.Containers
-		}
-	} else {
-		var deployment *appsv1.Deployment
-		if deployment, err = kube.Get[appsv1.Deployment](ctx, r, ref); err == nil {
-			containers = deployment.Spec.Template.Spec.Containers
-		}
-	}
-	if kube.NotFound(err) || err == nil && len(containers) == 0 {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	i := max(0, slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == name }))
-	return containers[i].Image, nil
+func systemRef(kind, name string) kube.Ref {
+	return kube.Ref{APIVersion: "apps/v1", Kind: kind, Namespace: metav1.NamespaceSystem, Name: name}
 }
 
 // configMapKey is empty where there is no such ConfigMap or key.
