@@ -35,10 +35,10 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 	@touch $@
 
 .PHONY: e2e
-e2e: build ## the built binary against real hosts, half an hour; takes the whole machine
+e2e: build ## the built binary against real hosts, three quarters of an hour; takes the whole machine
 	@missing=$$(for tool in $(TOOLS); do command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done); [ -z "$$missing" ] || \
 		{ apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; }
-	$(GO) test -tags e2e -count=1 -p 1 -timeout 70m -v ./e2e/...
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 100m -v ./e2e/...
 
 .PHONY: test
 test: ## unit, lint and e2e, as CI does; stops at the first that fails and tells what ran

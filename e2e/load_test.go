@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,7 +39,8 @@ type loads struct {
 	seen     map[string]*load.Result // of both, since the last report
 }
 
-// startLoads starts both loads, the pod's on a worker, and returns once they are served.
+// startLoads starts both loads, the pod's on a worker, and returns once they are served. The pod is a DaemonSet's, since
+// who drains a node leaves those where they are.
 func (s *site) startLoads(t *testing.T, worker string) *loads {
 	t.Helper()
 	s.importTestImage(t, worker)
@@ -59,8 +61,7 @@ func (s *site) startLoads(t *testing.T, worker string) *loads {
 	must(t, err)
 	spec := testPod(worker, "load", "pod")
 	spec.ServiceAccountName = name
-	_, err = client.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{})
-	must(t, err)
+	s.startDaemonSet(t, name, spec)
 
 	config := s.restConfig(t)
 	config.QPS, config.Timeout = -1, 0 // a timeout would end watches, too; the load has its own
@@ -71,14 +72,11 @@ func (s *site) startLoads(t *testing.T, worker string) *loads {
 		pod:      &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: s.dialFrom(t, worker), DisableKeepAlives: true}},
 	}
 	eventually(t, time.Minute, "the load's pod", func(ctx context.Context) error {
-		pod, err := client.CoreV1().Pods("default").Get(ctx, name, metav1.GetOptions{})
+		address, err := s.podAddress(ctx, t, name, worker)
 		if err != nil {
 			return err
 		}
-		if pod.Status.PodIP == "" {
-			return fmt.Errorf("it is %s", pod.Status.Phase)
-		}
-		l.podURL = "http://" + net.JoinHostPort(pod.Status.PodIP, "8080")
+		l.podURL = "http://" + net.JoinHostPort(address, "8080")
 		_, err = l.ask(ctx, "/lap")
 		return err
 	})
@@ -86,6 +84,35 @@ func (s *site) startLoads(t *testing.T, worker string) *loads {
 	l.awaitCalm(t)
 	l.report(t, "while nothing happens")
 	return l
+}
+
+// startDaemonSet runs pods of which drains leave each on its node.
+func (s *site) startDaemonSet(t *testing.T, name string, spec corev1.PodSpec) {
+	t.Helper()
+	labels := map[string]string{"app": name}
+	_, err := s.api(t).AppsV1().DaemonSets("default").Create(t.Context(), &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+		},
+	}, metav1.CreateOptions{})
+	must(t, err)
+}
+
+// podAddress is the address of the pod of an app on a node.
+func (s *site) podAddress(ctx context.Context, t *testing.T, app, node string) (string, error) {
+	t.Helper()
+	pods, err := s.api(t).CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
+	if err != nil {
+		return "", err
+	}
+	for _, p := range pods.Items {
+		if p.Spec.NodeName == node && p.Status.PodIP != "" {
+			return p.Status.PodIP, nil
+		}
+	}
+	return "", fmt.Errorf("no pod of %s on %s has an address", app, node)
 }
 
 // ask asks the pod, on a connection that needs nothing of Kubernetes but the network between pods.
@@ -171,8 +198,8 @@ func wantServed(t *testing.T, what string, r load.Result) {
 	}
 }
 
-// stop ends both loads, which then compare what there is with all that was acknowledged.
-func (l *loads) stop(t *testing.T) {
+// stop ends both loads, which then compare what there is with all that was acknowledged, and returns what each has seen.
+func (l *loads) stop(t *testing.T) []load.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -180,7 +207,9 @@ func (l *loads) stop(t *testing.T) {
 	must(t, err)
 	operator, err := l.operator.Stop(ctx)
 	must(t, err)
-	for _, whole := range []load.Result{pod, operator} {
+	both := []load.Result{pod, operator}
+	for _, whole := range both {
 		wantServed(t, "in all", whole)
 	}
+	return both
 }

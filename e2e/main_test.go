@@ -20,6 +20,7 @@ var made struct {
 	myadm     string // the binary under test
 	kubectl   string // the bundle's
 	bundle    string // folder
+	older     string // the bundle of the version before, from which clusters are upgraded
 	testImage string // archive
 }
 
@@ -53,6 +54,9 @@ func makeArtifacts(ctx context.Context, dir string) error {
 	if made.bundle, err = build.Bundle(ctx, artifacts()); err != nil {
 		return err
 	}
+	if made.older, err = build.Bundle(ctx, artifactsOf(older)); err != nil {
+		return err
+	}
 	if made.testImage, err = build.TestImage(ctx, artifacts()); err != nil {
 		return err
 	}
@@ -60,9 +64,14 @@ func makeArtifacts(ctx context.Context, dir string) error {
 	return extract(made.bundle, "kubectl", made.kubectl)
 }
 
+// The versions of the bundles.
+var newest, older = build.Versions()[0], build.Versions()[1]
+
 // artifacts are the options by which the lab's builder knows what the tests need.
-func artifacts() build.Options {
-	return build.Options{ComponentsDir: "components", Out: os.Stderr}
+func artifacts() build.Options { return artifactsOf(newest) }
+
+func artifactsOf(version string) build.Options {
+	return build.Options{KubernetesVersion: version, ComponentsDir: "components", Out: os.Stderr}
 }
 
 // extract takes one binary of this machine's architecture out of a bundle.

@@ -75,6 +75,14 @@ func (s *site) follow(t *testing.T, controlPlanes ...string) {
 	for _, name := range controlPlanes {
 		s.servers.addresses = append(s.servers.addresses, s.address(t, name, "6443"))
 	}
+	s.dial = s.servers.DialContext
+}
+
+// through lets the site's API clients go by the endpoint of a node, as programs on that node do.
+func (s *site) through(t *testing.T, node string) {
+	t.Helper()
+	there := s.dialFrom(t, node)
+	s.dial = func(ctx context.Context, network, _ string) (net.Conn, error) { return there(ctx, network, endpointOf) }
 }
 
 // address is host:port of a host.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,8 +28,12 @@ type site struct {
 	*lab.Lab
 	home       string    // of the operator
 	document   string    // the lab's Cluster document
+	bundle     string    // that init, join and apply bring
 	kubeconfig string    // where init and apply put the administrator's
-	servers    *failover // of the API clients; nil: the server in the kubeconfig
+	servers    *failover // that dial goes by, if it is follow's
+
+	// dial makes the connections of API clients; nil: to the server in the kubeconfig.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // newSite starts hosts for a test, and removes them at its end. Of a failed test it shows what the hosts logged.
@@ -45,7 +50,10 @@ func newSite(t *testing.T, o lab.Options) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{Lab: l, home: home, document: l.Path(lab.ClusterFile), kubeconfig: filepath.Join(home, "admin.conf")}
+	s := &site{Lab: l, home: home, document: l.Path(lab.ClusterFile), bundle: made.bundle, kubeconfig: filepath.Join(home, "admin.conf")}
+	if o.KubernetesVersion == older {
+		s.bundle = made.older
+	}
 	t.Cleanup(func() { s.dump(t) })
 	return s
 }
@@ -72,7 +80,7 @@ func (s *site) init(t *testing.T, args ...string) result {
 }
 
 func (s *site) initArgs(args ...string) []string {
-	return append([]string{"init", "-f", s.document, "--bundle", made.bundle, "--kubeconfig-out", s.kubeconfig}, args...)
+	return append([]string{"init", "-f", s.document, "--bundle", s.bundle, "--kubeconfig-out", s.kubeconfig}, args...)
 }
 
 func (s *site) join(t *testing.T, args ...string) result {
@@ -81,7 +89,7 @@ func (s *site) join(t *testing.T, args ...string) result {
 }
 
 func (s *site) joinArgs(args ...string) []string {
-	return append([]string{"join", "-f", s.document, "--bundle", made.bundle}, args...)
+	return append([]string{"join", "-f", s.document, "--bundle", s.bundle}, args...)
 }
 
 // apply makes the whole cluster of the document.
@@ -91,7 +99,7 @@ func (s *site) apply(t *testing.T, args ...string) result {
 }
 
 func (s *site) applyArgs(args ...string) []string {
-	return append([]string{"apply", "-f", s.document, "--bundle", made.bundle, "--kubeconfig-out", s.kubeconfig}, args...)
+	return append([]string{"apply", "-f", s.document, "--bundle", s.bundle, "--kubeconfig-out", s.kubeconfig}, args...)
 }
 
 // output runs a command on a host, at its console, and returns what it printed.
@@ -135,8 +143,8 @@ func (s *site) restConfig(t *testing.T) *rest.Config {
 		t.Fatal(err)
 	}
 	config.QPS, config.Burst, config.Timeout, config.WarningHandler = 200, 400, 30*time.Second, rest.NoWarnings{}
-	if s.servers != nil {
-		config.Dial, config.ServerName = s.servers.DialContext, "kubernetes" // a name that every API server has
+	if s.dial != nil {
+		config.Dial, config.ServerName = s.dial, "kubernetes" // a name that every API server has
 	}
 	return config
 }

@@ -3,6 +3,8 @@
 //
 //	e2e serve [ADDRESS]   answer every request with the host's name; ADDRESS is :8080 unless given
 //	e2e get URL [WAIT]    print the answer, asking again for up to WAIT (a duration; once without)
+//	e2e ask URL [ADDRESS] ask ten times in a second until asked to end; ADDRESS, :8080 unless given, answers with what was
+//	                      seen as a line of JSON
 //	e2e lookup NAME       print the addresses of NAME, one per line
 //	e2e load NAME [ADDRESS]
 //	                      write and watch by the API of the cluster until asked to end, then print what was seen as a line
@@ -12,6 +14,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +24,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/myadm/myadm/e2e/components/e2e-image/ask"
 )
 
 func main() {
@@ -34,7 +39,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, args []string) error {
-	usage := errors.New("usage: e2e serve [ADDRESS] | get URL [WAIT] | lookup NAME | load NAME [ADDRESS] | sleep")
+	usage := errors.New("usage: e2e serve [ADDRESS] | get URL [WAIT] | ask URL [ADDRESS] | lookup NAME | load NAME [ADDRESS] | sleep")
 	if len(args) == 0 {
 		return usage
 	}
@@ -53,6 +58,11 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 			return err
 		}
 		return get(ctx, out, args[1], wait)
+	case command == "ask" && len(args) > 1:
+		asker := ask.Start(ctx, args[1])
+		return answer(ctx, arg(2, ":8080"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(asker.Result()) // to whoever still listens
+		}))
 	case command == "lookup" && len(args) > 1:
 		return lookup(ctx, out, args[1])
 	case command == "load" && len(args) > 1:
@@ -69,19 +79,21 @@ func serve(ctx context.Context, out io.Writer, address string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintln(out, "serving", name, "on", address)
+	return answer(ctx, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(out, r.Method, r.URL.Path, "from", r.RemoteAddr)
+		fmt.Fprintln(w, name)
+	}))
+}
+
+// answer serves until ctx ends.
+func answer(ctx context.Context, address string, handler http.Handler) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		ReadHeaderTimeout: 5 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintln(out, r.Method, r.URL.Path, "from", r.RemoteAddr)
-			fmt.Fprintln(w, name)
-		}),
-	}
+	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: handler}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
-	fmt.Fprintln(out, "serving", name, "on", listener.Addr())
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

@@ -29,7 +29,7 @@ func TestGetRetries(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"get"}, {"lookup"}, {"load"}, {"dance"}} {
+	for _, args := range [][]string{nil, {"get"}, {"ask"}, {"lookup"}, {"load"}, {"dance"}} {
 		if err := run(t.Context(), io.Discard, args); err == nil || !strings.Contains(err.Error(), "usage") {
 			t.Errorf("%q gave %v", args, err)
 		}

@@ -79,6 +79,29 @@ func TestImage(ctx context.Context, o Options) (string, error) {
 	return filepath.Join(dir, archiveName), err
 }
 
+// Impostor returns a build of a component's image that does not work (see e2e/components/impostor): the path of an OCI
+// archive, which has the name of the component's, and the digest of its manifest.
+func Impostor(ctx context.Context, o Options, component string) (archive, digest string, err error) {
+	b, err := newBuilder(ctx, o)
+	if err != nil {
+		return "", "", err
+	}
+	im, m, err := impostor(b.release, component)
+	if err != nil {
+		return "", "", err
+	}
+	s, err := b.module(m)
+	if err != nil {
+		return "", "", err
+	}
+	dir, err := b.run(ctx, b.image(im, map[string]*step{m.dir: s}))
+	if err != nil {
+		return "", "", err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, digestName))
+	return filepath.Join(dir, archiveName), string(text), err
+}
+
 // TestImageName is the test image's name:tag.
 var TestImageName = testImage.ref
 

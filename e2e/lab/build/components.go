@@ -265,3 +265,19 @@ var testImage = image{
 	programs:   []program{{from: "e2e-image/e2e", path: "/usr/local/bin/e2e"}},
 	entrypoint: "/usr/local/bin/e2e",
 }
+
+// impostor is a component's image with a program in it that has the component's name and version, and does not work.
+func impostor(r release, component string) (image, module, error) {
+	i := slices.IndexFunc(images(r), func(im image) bool { return im.name == component })
+	if i < 0 {
+		return image{}, module{}, fmt.Errorf("no image %q", component)
+	}
+	im := images(r)[i]
+	said := "Kubernetes " + r.version
+	if component == "etcd" {
+		said = "etcd Version: " + strings.TrimPrefix(r.etcd, "v")
+	}
+	m := module{dir: "impostor", vars: []string{"'main.version=" + said + "'"}, programs: []string{".=" + component}}
+	im.name, im.programs = "impostor-"+component, []program{{from: m.dir + "/" + component, path: im.entrypoint}}
+	return im, m, nil
+}
