@@ -129,13 +129,21 @@ func (j *findingJudge) versions() {
 	}
 }
 
-// running are the programs that the skew policy speaks of, on hosts by what runs and on other nodes by what the API says.
+// running are the programs that the skew policy speaks of, on hosts by what runs and on other nodes by what the API says. An
+// API server that is down counts as what its static pod asks for: it may be one that an upgrade has just replaced.
 func (j *findingJudge) running() []Running {
 	var all []Running
 	for i := range j.s.Hosts {
 		h := &j.s.Hosts[i]
 		for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName, kubelet, manifests.KubeProxyName} {
-			if v := h.Version(name); v != "" {
+			v := h.Version(name)
+			if name == manifests.APIServerName && v == "" && h.ControlPlane {
+				image, _ := manifests.PodImage(h.Manifests[name]) // that it has none is a finding of its own
+				if _, err := config.ParseVersion(tagOf(image)); err == nil {
+					v = tagOf(image)
+				}
+			}
+			if v != "" {
 				all = append(all, Running{name, h.Name, v})
 			}
 		}
