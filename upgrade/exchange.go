@@ -124,13 +124,4 @@ func exitOf(err error) error {
 	return &host.ExitError{Argv: []string{"systemd-run", "--unit=" + exchangeUnit}, Code: exit.Code, Stderr: exit.Stderr}
 }
 
-// backwards is the exchange that puts back what this one has moved.
-func (e exchange) backwards() exchange {
-	back := exchange{end: e.end, runtime: e.runtime, data: e.data, copyFrom: e.copyTo}
-	for _, m := range e.moves {
-		back.moves = append(back.moves, move{from: m.keep, to: m.to, keep: m.from})
-	}
-	return back
-}
-
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -179,13 +179,9 @@ func nodeMissing(node *corev1.Node, version string) string {
 }
 
 // waitNode waits until nothing of a Node is missing.
-func waitNode(ctx context.Context, c *cluster.Cluster, n *cluster.Node, version string, patience time.Duration) error {
+func waitNode(ctx context.Context, client *kube.Client, n *cluster.Node, version string, patience time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	client, err := c.Kube(waiting)
-	if err != nil {
-		return err
-	}
 	g, waiting := errgroup.WithContext(waiting)
 	ready, done := context.WithCancel(waiting)
 	defer done()
@@ -203,7 +199,7 @@ func waitNode(ctx context.Context, c *cluster.Cluster, n *cluster.Node, version 
 		})
 	})
 	g.Go(func() error { return watchCrashes(waiting, ready, n, map[string]string{kubelet: ""}) })
-	err = g.Wait()
+	err := g.Wait()
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

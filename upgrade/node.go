@@ -58,12 +58,13 @@ func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow
 			if err != nil {
 				return err
 			}
+			var ended tenures
 			if len(m.changes()) > 0 {
-				if err := replace(ctx, c, n, m, opts); err != nil {
+				if ended, err = replace(ctx, c, n, m, opts); err != nil {
 					return err
 				}
 			}
-			return settle(ctx, c, n, m, opts)
+			return settle(ctx, c, n, m, ended, opts)
 		},
 	}
 }
@@ -101,10 +102,10 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 }
 
 // replace takes a node out of service, replaces what changes, and judges what has come of it. What does not become healthy
-// is put back, and the error says why.
-func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, opts Options) (err error) {
+// is put back, and the error says why. It returns the leases of leaders that it has ended and that are still theirs.
+func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, opts Options) (ended tenures, err error) {
 	if err := requireImages(ctx, c, n, m); err != nil {
-		return err
+		return nil, err
 	}
 	if len(m.pods) > 0 { // from here on the cluster is reached through other control planes
 		c.SetAside(n)
@@ -117,16 +118,16 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	}
 	client, err := c.Kube(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := empty(ctx, client, n, opts); err != nil {
-		return err
+		return nil, err
 	}
 	e, files := m.exchange()
 	if m.moves(manifests.EtcdName) {
 		alone, err := lone(ctx, c, n)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if alone {
 			dir := c.Config.Spec.Etcd.DataDir
@@ -135,24 +136,31 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	}
 	if hasStackedEtcd(c, n) && m.moves(manifests.EtcdName) {
 		if err := yield(ctx, c, n); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if m.moves(manifests.APIServerName) {
 		workflow.Tell(ctx, "take it out of the endpoint")
 		if err := rebalance(ctx, c); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := n.WriteFiles(ctx, files...); err != nil {
-		return err
+		return nil, err
+	}
+	if len(e.end) > 0 {
+		ended = heldBy(ctx, client, n.Facts.Hostname)
 	}
 	workflow.Tell(ctx, "replace "+strings.Join(append(e.end, kubelet), ", "))
 	if err := e.run(ctx, n); err != nil {
-		return err
+		return nil, err
 	}
 	workflow.Tell(ctx, "wait until it is healthy")
-	return nil
+	if len(c.ControlPlanes()) > 1 {
+		ended.release(ctx, client)
+		ended = nil
+	}
+	return ended, nil
 }
 
 // etcdCopy is where the data of a lone member is kept while it is not known whether the new etcd gets on with it. It lies
@@ -160,9 +168,9 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 func etcdCopy(dataDir string) string { return dataDir + "/member.myadm-previous" }
 
 // settle waits until a host runs what it should, and puts it back into service. What does not become healthy is put back
-// as it was, if that was kept.
-func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, opts Options) error {
-	err := arrive(ctx, c, n, m.wanted(c), opts)
+// as it was, if that was kept. ended are the leases of leaders that have ended on it.
+func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, ended tenures, opts Options) error {
+	err := arrive(ctx, c, n, m.wanted(c), ended, opts)
 	var sick *illError
 	if errors.As(err, &sick) {
 		return putBack(ctx, c, n, m, sick, opts)
@@ -171,7 +179,7 @@ func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 }
 
 // arrive waits until the programs of a node are healthy and its kubelet says so, and lets pods come to it again.
-func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string, opts Options) error {
+func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string, ended tenures, opts Options) error {
 	if err := judge(ctx, c, n, want, opts.Patience); err != nil {
 		return err
 	}
@@ -181,11 +189,12 @@ func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[s
 			return err
 		}
 	}
-	if err := waitNode(ctx, c, n, want[kubelet], opts.Patience); err != nil {
-		return err
-	}
 	client, err := c.Kube(ctx)
 	if err != nil {
+		return err
+	}
+	ended.release(ctx, client)
+	if err := waitNode(ctx, client, n, want[kubelet], opts.Patience); err != nil {
 		return err
 	}
 	return Uncordon(ctx, client, n.Spec.Name)
@@ -272,7 +281,7 @@ func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 		return errors.Join(sick, fmt.Errorf("put back what ran before: %w", err))
 	}
 	opts.Patience = putBackPatience
-	if err := arrive(ctx, c, n, want, opts); err != nil {
+	if err := arrive(ctx, c, n, want, nil, opts); err != nil {
 		return errors.Join(sick, fmt.Errorf("put back what ran before, and it is not healthy either: %w", err))
 	}
 	return fmt.Errorf("%w\nwhat ran before is back and healthy; hint: mend the cause and run the same command again", sick)

@@ -36,11 +36,12 @@ const packagedKubelet = "/usr/bin/kubelet"
 // its own is somebody's workload), with its path and the first line of its --version; the free space of the folders; the
 // images of containerd; the kubelet's unit; and of the paths that follow, the contents of those before -- in base64 and
 // the sizes of those after it. $1 is etcd's data folder, $2 containerd's socket, $3 the folders, $4 the programs with | between
-// them. A program whose binary was replaced since it started is asked all the same.
+// them. It waits for an exchange that an upgrade which was cut has left under way. A program whose binary was replaced since it started is asked all the same.
 const surveyScript = `
 exec 2>/dev/null
 export LC_ALL=C
 data=$1 socket=$2 dirs=$3 programs=$4; shift 4
+while systemctl is-active --quiet ` + exchangeUnit + `; do sleep 0.1; done
 own=$(readlink /proc/self/ns/net)
 ls -l /proc/[0-9]*/exe | sed -nE "s,.* /proc/([0-9]+)/exe -> (.*/($programs))( \(deleted\))?\$,\1 \3 \2,p" |
 while read -r pid name path; do
