@@ -11,13 +11,19 @@ import (
 
 // bench is what is measured, and where.
 type bench struct {
-	version string // of Kubernetes
-	bundle  string // path of a bundle of it
-	myadm   string // path of the binary
-	kubeadm string // path of the binary
-	dir     string // of the lab
+	release         // what is measured
+	old     release // what is upgraded from; empty where no upgrade is measured
+	myadm   string  // path of the binary
+	dir     string  // of the lab
 	lab     *lab.Lab
 	log     io.Writer
+}
+
+// release is one version of Kubernetes.
+type release struct {
+	version string
+	bundle  string // path of a bundle of it, a folder
+	kubeadm string // path of its kubeadm
 }
 
 // times are those of one command that makes nodes.
@@ -46,7 +52,7 @@ func (b *bench) measure(ctx context.Context, r *report, o options) error {
 		}
 	}
 	if o.wants(partSingle) {
-		if err := b.up(ctx, 3, 1); err != nil {
+		if err := b.up(ctx, b.version, 3, 1); err != nil {
 			return err
 		}
 		contenders, err := b.prepare(ctx, r)
@@ -58,14 +64,19 @@ func (b *bench) measure(ctx context.Context, r *report, o options) error {
 		}
 	}
 	if o.wants(partCluster) {
-		if err := b.up(ctx, 5, controlPlanes); err != nil {
+		if err := b.up(ctx, b.version, 5, controlPlanes); err != nil {
 			return err
 		}
 		contenders, err := b.prepareCluster(ctx, r)
 		if err != nil {
 			return err
 		}
-		return b.rounds(ctx, r, o.rounds, contenders)
+		if err := b.rounds(ctx, r, o.rounds, contenders); err != nil {
+			return err
+		}
+	}
+	if o.wants(partUpgrade) {
+		return b.upgrades(ctx, r, o.upgradeRounds)
 	}
 	return nil
 }
@@ -92,7 +103,7 @@ func (b *bench) bare(ctx context.Context, r *report) error {
 		{bareInit, nil},
 		{bareShare, []string{"--only", "kernel,runtime,binaries,images"}},
 	} {
-		if err := b.up(ctx, 1, 1); err != nil {
+		if err := b.up(ctx, b.version, 1, 1); err != nil {
 			return err
 		}
 		t, err := b.runMyadm(ctx, append([]string{"init", "--bundle", b.bundle}, m.args...)...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -41,7 +42,13 @@ const lastLines = 15
 
 // execute runs a command and returns what it wrote, to either output, and how long it took. A Ctrl-C ends it politely.
 func execute(ctx context.Context, argv ...string) ([]line, time.Duration, error) {
+	return feed(ctx, nil, argv...)
+}
+
+// feed is execute of a command that reads something; nil is nothing.
+func feed(ctx context.Context, in io.Reader, argv ...string) ([]line, time.Duration, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = in
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	out := &stampedLines{start: time.Now()}

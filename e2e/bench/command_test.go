@@ -77,14 +77,44 @@ func TestPhasesOf(t *testing.T) {
 	}
 }
 
+// Between its beginning and its end a phase may tell what it has come to: each of these is a step until the next one.
+func TestPhasesOfHaveSteps(t *testing.T) {
+	at := func(s float64, text string) line { return line{time.Duration(s * float64(time.Second)), text} }
+	got := phasesOf([]line{
+		at(2.0, "19:06:01  h1           control-planes     drain (1.0s)"),
+		at(2.5, "19:06:01  h2           workers            drain (0.5s)"),
+		at(3.0, "19:06:02  h1           control-planes     drain: 1 of 2 pods gone (2.0s)"),
+		at(3.1, "19:06:02  h1           control-planes     warning: h2: its load balancer was not told (2.1s)"),
+		at(4.0, "19:06:03  h1           control-planes     replace etcd, kubelet (3.0s)"),
+		at(4.5, "19:06:03  h1           control-planes     received 1.0 MiB of 2.0 MiB (3.5s)"),
+		at(9.0, "19:06:08  h1           control-planes     done, 9 changes (8.0s)"),
+		at(9.2, "19:06:08  h1           control-planes     ok (0.1s)"),
+	})
+	want := []phase{
+		{Name: "control-planes", Host: "h1", From: 1, To: 9, Text: "done, 9 changes", Steps: []step{
+			{"look", 1, 2}, {"drain", 2, 4}, {"replace etcd, kubelet", 4, 9},
+		}},
+		{Name: "control-planes", Host: "h1", From: 9.1, To: 9.2, Text: "ok"},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func FuzzPhasesOf(f *testing.F) {
 	f.Add("19:06:01  h1           preflight          ok (0.1s)", int64(200))
 	f.Add("19:06:05  cluster      images             done, 9 changes (99999999999.9s)", int64(0))
 	f.Add("19:06:05  h1  x  done,  (0.0s) (1.0s)", int64(1))
+	f.Add("19:06:05  h1  x  drain (7.0s)", int64(100))
 	f.Fuzz(func(t *testing.T, text string, ms int64) {
 		at := time.Duration(max(0, ms%1e9)) * time.Millisecond
-		for _, p := range phasesOf([]line{{at, text}}) {
-			if math.IsNaN(p.From) || p.From < 0 || p.From > p.To || p.To != at.Seconds() {
+		for _, p := range phasesOf([]line{{at / 2, text}, {at, text}, {at, "19:06:06  h1  x  ok (0.1s)"}}) {
+			for _, s := range p.Steps {
+				if s.From < 0 || s.From > s.To || s.To > p.To {
+					t.Errorf("%q at %s: step %+v of %+v", text, at, s, p)
+				}
+			}
+			if math.IsNaN(p.From) || p.From < 0 || p.From > p.To || p.To != at.Seconds() && p.To != (at/2).Seconds() {
 				t.Errorf("%q at %s: from %v to %v", text, at, p.From, p.To)
 			}
 			if p.Name == "" || p.Host == "" || strings.ContainsAny(fmt.Sprint(p.Name, p.Host), " \n") {

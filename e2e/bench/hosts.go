@@ -12,14 +12,15 @@ import (
 	"github.com/myadm/myadm/e2e/lab"
 )
 
-// up makes bare hosts, in place of those that there were. The first so many are control planes.
-func (b *bench) up(ctx context.Context, hosts, controlPlanes int) error {
+// up makes bare hosts, in place of those that there were, for a version of Kubernetes. The first so many are control
+// planes.
+func (b *bench) up(ctx context.Context, version string, hosts, controlPlanes int) error {
 	if err := b.down(ctx); err != nil {
 		return err
 	}
 	b.tell("bare hosts: %d", hosts)
 	var err error
-	b.lab, err = lab.Up(ctx, lab.Options{Dir: b.dir, Hosts: hosts, ControlPlanes: controlPlanes, KubernetesVersion: b.version, Log: b.log})
+	b.lab, err = lab.Up(ctx, lab.Options{Dir: b.dir, Hosts: hosts, ControlPlanes: controlPlanes, KubernetesVersion: version, Log: b.log})
 	return err
 }
 

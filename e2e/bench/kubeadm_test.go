@@ -90,7 +90,10 @@ func TestOptions(t *testing.T) {
 	if o, err := parse([]string{"-only", "cluster"}, &said); err != nil || !o.wants(partCluster) || o.wants(partBare) || o.wants(partSingle) {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, wrong := range [][]string{{"-rounds", "0"}, {"-only", "half"}, {"-o", "xml"}, {"more"}, {"-nothing"}} {
+	if o, err := parse([]string{"-only", "upgrade"}, &said); err != nil || !o.wants(partUpgrade) || o.wants(partCluster) || o.upgradeRounds != 1 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for _, wrong := range [][]string{{"-rounds", "0"}, {"-upgrade-rounds", "0"}, {"-only", "half"}, {"-o", "xml"}, {"more"}, {"-nothing"}} {
 		said.Reset()
 		if _, err := parse(wrong, &said); err == nil || said.Len() == 0 {
 			t.Errorf("%q: %v, said %q", wrong, err, said.String())

@@ -1,7 +1,7 @@
 // Command bench measures myadm beside the real kubeadm, built from the same modules, on the same hosts of a lab: init, and
 // the join of two workers at once, with the runtime, the binaries and the images in place for both; and the making of a
-// whole cluster of three control planes and two workers, likewise. It also measures init on bare hosts, alone and in the
-// two parts of which it consists.
+// whole cluster of three control planes and two workers, likewise; and the upgrade of such a cluster. It also measures init
+// on bare hosts, alone and in the two parts of which it consists.
 //
 // The tools take turns, and before every turn the hosts are brought into the same state. kubeadm runs as its users run it:
 // by ssh, on each host. A ratio below one says that myadm is faster. Being slow is no failure.
@@ -17,6 +17,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/myadm/myadm/e2e/lab"
@@ -25,13 +27,14 @@ import (
 
 // options are the command line's.
 type options struct {
-	rounds int
-	dir    string
-	myadm  string
-	output string
-	phases bool
-	keep   bool
-	only   string
+	rounds        int
+	upgradeRounds int
+	dir           string
+	myadm         string
+	output        string
+	phases        bool
+	keep          bool
+	only          string
 }
 
 // The parts of the measurement, as -only names them.
@@ -39,7 +42,10 @@ const (
 	partBare    = "bare"
 	partSingle  = "single"
 	partCluster = "cluster"
+	partUpgrade = "upgrade"
 )
+
+var parts = []string{partBare, partSingle, partCluster, partUpgrade}
 
 // wants tells whether a part is to be measured.
 func (o options) wants(part string) bool { return o.only == "" || o.only == part }
@@ -65,13 +71,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured")
+	f.IntVar(&o.rounds, "rounds", 3, "how often everything else than upgrades is measured")
+	f.IntVar(&o.upgradeRounds, "upgrade-rounds", 1, "how often upgrades are measured; a round takes a quarter of an hour")
 	f.StringVar(&o.dir, "dir", filepath.Join(".lab", "bench"), "`folder` of the lab; what is in it is removed")
 	f.StringVar(&o.myadm, "myadm", filepath.Join("bin", "myadm"), "the `binary` to measure")
 	f.StringVar(&o.output, "o", "text", "how the result is written: `text or json`")
-	f.BoolVar(&o.phases, "phases", false, "tell of myadm's phases; json always does")
+	f.BoolVar(&o.phases, "phases", false, "tell of myadm's phases; json always does, and so do upgrades")
 	f.BoolVar(&o.keep, "keep", false, "leave the hosts as they are after the last turn")
-	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts), single (control plane) or cluster (of three control planes and two workers)")
+	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts), single (control plane), cluster (of three control planes and two workers) or upgrade (of such a cluster)")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -79,12 +86,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	switch {
 	case f.NArg() > 0:
 		err = fmt.Errorf("bench takes no arguments, and got %q", f.Args())
-	case o.rounds < 1:
-		err = errors.New("-rounds is at least 1")
+	case o.rounds < 1 || o.upgradeRounds < 1:
+		err = errors.New("-rounds and -upgrade-rounds are at least 1")
 	case o.output != "text" && o.output != "json":
 		err = fmt.Errorf("-o %s: it is text or json", o.output)
-	case !o.wants(partBare) && !o.wants(partSingle) && !o.wants(partCluster):
-		err = fmt.Errorf("-only %s: it is %s, %s or %s", o.only, partBare, partSingle, partCluster)
+	case o.only != "" && !slices.Contains(parts, o.only):
+		err = fmt.Errorf("-only %s: it is one of %s", o.only, strings.Join(parts, ", "))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -117,17 +124,8 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 
 // newBench builds what is measured.
 func newBench(ctx context.Context, o options, log io.Writer) (*bench, error) {
-	b := &bench{version: lab.DefaultKubernetesVersion, log: log}
-	cache, err := lab.CacheDir()
-	if err != nil {
-		return nil, err
-	}
-	components := build.Options{
-		KubernetesVersion: b.version, CacheDir: cache, ComponentsDir: filepath.Join("e2e", "components"), Out: log,
-	}
-	if _, err := os.Stat(components.ComponentsDir); err != nil {
-		return nil, fmt.Errorf("%w; hint: run bench at the root of the source tree, as make bench does", err)
-	}
+	b := &bench{log: log}
+	var err error
 	if b.myadm, err = filepath.Abs(o.myadm); err != nil {
 		return nil, err
 	}
@@ -137,9 +135,31 @@ func newBench(ctx context.Context, o options, log io.Writer) (*bench, error) {
 	if b.dir, err = filepath.Abs(o.dir); err != nil {
 		return nil, err
 	}
-	if b.bundle, err = build.Bundle(ctx, components); err != nil {
+	if b.release, err = newRelease(ctx, lab.DefaultKubernetesVersion, log); err != nil {
 		return nil, err
 	}
-	b.kubeadm, err = build.Kubeadm(ctx, components)
+	if o.wants(partUpgrade) {
+		b.old, err = newRelease(ctx, oldVersion, log)
+	}
 	return b, err
+}
+
+// newRelease builds a version's bundle and kubeadm.
+func newRelease(ctx context.Context, version string, log io.Writer) (release, error) {
+	r := release{version: version}
+	cache, err := lab.CacheDir()
+	if err != nil {
+		return r, err
+	}
+	components := build.Options{
+		KubernetesVersion: version, CacheDir: cache, ComponentsDir: filepath.Join("e2e", "components"), Out: log,
+	}
+	if _, err := os.Stat(components.ComponentsDir); err != nil {
+		return r, fmt.Errorf("%w; hint: run bench at the root of the source tree, as make bench does", err)
+	}
+	if r.bundle, err = build.Bundle(ctx, components); err != nil {
+		return r, err
+	}
+	r.kubeadm, err = build.Kubeadm(ctx, components)
+	return r, err
 }

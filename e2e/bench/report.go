@@ -25,10 +25,17 @@ const (
 
 	preparedCluster = "three control planes and two workers"
 	bareCluster     = "five bare hosts: three control planes and two workers"
+
+	preparedUpgrade = "upgrade of three control planes and two workers"
+	upgradeShare    = "upgrade: bringing images and binaries alone"
+	wholeUpgrade    = "upgrade, with the bringing before it"
 )
 
+// wholes are what kubeadm's users need many commands for: theirs is the time until all nodes were Ready.
+var wholes = []string{preparedCluster, preparedUpgrade, wholeUpgrade}
+
 // targets are the ratios that myadm is to reach.
-var targets = map[string]float64{preparedInit: 0.9, preparedCluster: 0.4}
+var targets = map[string]float64{preparedInit: 0.9, preparedCluster: 0.4, preparedUpgrade: 0.2, wholeUpgrade: 0.2}
 
 // report is what was measured.
 type report struct {
@@ -53,7 +60,7 @@ type ratio struct {
 	What  string  `json:"what"`
 	Tool  string  `json:"tool"`  // that myadm is compared with
 	Myadm float64 `json:"myadm"` // until all nodes were Ready
-	Other float64 `json:"other"` // until the tool ended; of a whole cluster, until all nodes were Ready
+	Other float64 `json:"other"` // until the tool ended; of wholes, until all nodes were Ready
 	Ratio float64 `json:"ratio"`
 }
 
@@ -103,7 +110,7 @@ func (r *report) ratios() []ratio {
 			continue
 		}
 		theirs := s.End
-		if s.What == preparedCluster { // which no single command makes
+		if slices.Contains(wholes, s.What) {
 			theirs = s.Ready
 		}
 		a, b := median(mine.Ready), median(theirs)
@@ -133,7 +140,8 @@ func (r *report) writeJSON(w io.Writer) error {
 	}{r, r.ratios(), r.bare()})
 }
 
-// writeText prints the report for people, with every phase of myadm's if they are asked for.
+// writeText prints the report for people, with every phase of myadm's if they are asked for. Of an upgrade they always are
+// told, and kubeadm's commands likewise.
 func (r *report) writeText(w io.Writer, phases bool) error {
 	p := printer{w: w, width: r.width()}
 	p.line("\nKubernetes %s, all hosts on one machine with %d CPUs; seconds. A host that is not called bare has its runtime,", r.Kubernetes, r.CPUs)
@@ -146,8 +154,11 @@ func (r *report) writeText(w io.Writer, phases bool) error {
 		p.row(s.name("Ready"), s.Ready)
 	}
 	for _, s := range r.Series {
-		if phases && len(s.Phases) > 0 {
+		if len(s.Phases) > 0 && (phases || s.What == preparedUpgrade) {
 			p.phases(s)
+		}
+		if s.What == preparedUpgrade {
+			p.where(s)
 		}
 	}
 	p.line("")
@@ -198,5 +209,8 @@ func (p *printer) phases(s series) {
 	p.line("\n%s, %s, phase by phase", s.What, s.Tool)
 	for _, f := range s.Phases {
 		p.line("%6.1f to %5.1f  %-8s %-18s %s", f.From, f.To, f.Host, f.Name, f.Text)
+		for _, s := range f.Steps {
+			p.line("%6.1f to %5.1f  %-8s   %s", s.From, s.To, "", s.Name)
+		}
 	}
 }

@@ -54,6 +54,50 @@ func TestRatioOfClustersIsOfBothReady(t *testing.T) {
 	}
 }
 
+// An upgrade tells where both tools' time went, also if nobody asks for phases, and is compared by when its nodes were Ready.
+func TestUpgradeReport(t *testing.T) {
+	r := &report{}
+	mine, theirs := seconds(60, 60), seconds(590, 600)
+	mine.phases = []phase{
+		{Name: "preflight", Host: "cluster", From: 0, To: 2, Text: "ok"},
+		{Name: "control-planes", Host: "h1", From: 2, To: 22, Text: "done, 5 changes", Steps: []step{{"look", 2, 3}, {"drain", 3, 22}}},
+		{Name: "control-planes", Host: "h2", From: 22, To: 42, Text: "done, 5 changes", Steps: []step{{"look", 22, 24}, {"drain", 24, 42}}},
+	}
+	theirs.phases = []phase{{Name: "kubeadm upgrade", Host: "h1", From: 0, To: 234, Text: "kubeadm upgrade apply"}}
+	r.add(preparedUpgrade, nameMyadm, mine)
+	r.add(preparedUpgrade, nameKubeadm, theirs)
+	var out bytes.Buffer
+	if err := r.writeText(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"upgrade of three control planes and two workers: myadm 60.0 s, kubeadm 600.0 s, ratio 0.10 (target 0.2)\n",
+		"myadm: where 42.0 s went\n     2.0  preflight\n    40.0  control-planes\n     3.0    look\n    37.0    drain\n",
+		"kubeadm: where 234.0 s went\n   234.0  kubeadm upgrade\n",
+		"   2.0 to  22.0  h1       control-planes     done, 5 changes\n   2.0 to   3.0             look\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestCoveredCountsOnceWhatOverlaps(t *testing.T) {
+	for _, tt := range []struct {
+		spans []span
+		want  float64
+	}{
+		{nil, 0},
+		{[]span{{5, 6}, {1, 2}}, 2},
+		{[]span{{1, 9}, {2, 3}, {8, 10}}, 9},
+		{[]span{{0, 2}, {2, 4}}, 4},
+	} {
+		if got := covered(tt.spans); got != tt.want {
+			t.Errorf("%v cover %v, want %v", tt.spans, got, tt.want)
+		}
+	}
+}
+
 func TestBareHostIsComparedWithItsParts(t *testing.T) {
 	want := &sum{Whole: 12, Share: 8, Rest: 7, Ratio: 0.8}
 	if diff := cmp.Diff(want, measured().bare()); diff != "" {
