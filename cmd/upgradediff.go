@@ -46,7 +46,7 @@ The version is the argument's, or else the bundle's or the document's.`,
 func runUpgradeDiff(ctx context.Context, streams Streams, flags upgradeDiffFlags, version string) error {
 	c, state, err := flags.survey(ctx, streams, version)
 	if c != nil {
-		defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
+		defer c.Close()
 	}
 	if err != nil {
 		return err

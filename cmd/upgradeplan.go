@@ -67,7 +67,7 @@ type upgradeOutlook struct {
 func runUpgradePlan(ctx context.Context, streams Streams, flags upgradePlanFlags, version string) error {
 	c, state, err := flags.survey(ctx, streams, version)
 	if c != nil {
-		defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
+		defer c.Close()
 	}
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
 		return // that is a finding of its own
 	}
 	var lacking []string
-	for _, image := range j.images(h, p) {
+	for _, image := range j.images(p) {
 		inBundle := slices.ContainsFunc(h.Artifacts, func(a bundle.Artifact) bool { return a.Image == image })
 		_, there := h.images[image]
 		if !inBundle && !there && h.images != nil {
@@ -106,7 +106,7 @@ func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
 }
 
 // images are those that a host is to run and does not run yet.
-func (j *findingJudge) images(h *HostState, p *HostPlan) []string {
+func (j *findingJudge) images(p *HostPlan) []string {
 	var list []string
 	for _, i := range p.Components {
 		if i.Change && i.WantImage != "" {
