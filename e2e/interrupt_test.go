@@ -82,11 +82,14 @@ func (s *site) interrupt(t *testing.T, signal syscall.Signal, words []string, ho
 	t.Helper()
 	var come func(ctx context.Context) error
 	if holds != "" {
-		come = func(ctx context.Context) error {
-			return s.Exec(ctx, "h1", lab.Streams{}, "bash", "-c", "until "+holds+"; do read -t 0.01 <> <(:) || true; done &>/dev/null")
-		}
+		come = func(ctx context.Context) error { return s.awaitHost(ctx, "h1", holds) }
 	}
 	s.interruptAt(t, signal, s.initArgs("-v"), words, come)
+}
+
+// awaitHost waits until a test holds on a host.
+func (s *site) awaitHost(ctx context.Context, host, holds string) error {
+	return s.Exec(ctx, host, lab.Streams{}, "bash", "-c", "until "+holds+"; do read -t 0.01 <> <(:) || true; done &>/dev/null")
 }
 
 // interruptAt runs myadm until it writes a line with these words, or until come returns nil, sends the signal, and checks
