@@ -113,7 +113,7 @@ type hostAnswer struct {
 // contents that are none are errors.
 func parseHost(out []byte) (*hostAnswer, error) {
 	a := &hostAnswer{
-		programs: programs{versions: map[string]*semver.Version{}, restarts: map[string]int{}},
+		programs: programs{versions: map[string]*semver.Version{}},
 		disks:    map[string]space{}, files: map[string][]byte{}, sizes: map[string]int64{},
 	}
 	for line := range strings.Lines(string(out)) {
