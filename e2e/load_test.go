@@ -43,6 +43,19 @@ type loads struct {
 // who drains a node leaves those where they are.
 func (s *site) startLoads(t *testing.T, worker string) *loads {
 	t.Helper()
+	return s.startLoadsOf(t, worker, 2*time.Second) // by then the client has to do without a server that has no power
+}
+
+// startPatientLoads starts both loads, whose requests are never given up as long as the cluster may take for one: where no
+// server goes without a word, a request that fails is one that somebody refused.
+func (s *site) startPatientLoads(t *testing.T, worker string) *loads {
+	t.Helper()
+	return s.startLoadsOf(t, worker, longestGap)
+}
+
+// startLoadsOf starts loads whose requests have so much time each.
+func (s *site) startLoadsOf(t *testing.T, worker string, timeout time.Duration) *loads {
+	t.Helper()
 	s.importTestImage(t, worker)
 	client := s.api(t)
 	const name = "load"
@@ -59,7 +72,7 @@ func (s *site) startLoads(t *testing.T, worker string) *loads {
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: "default"}},
 	}, metav1.CreateOptions{})
 	must(t, err)
-	spec := testPod(worker, "load", "pod")
+	spec := testPod(worker, "load", "pod", ":8080", timeout.String())
 	spec.ServiceAccountName = name
 	s.startDaemonSet(t, name, spec)
 
@@ -68,7 +81,7 @@ func (s *site) startLoads(t *testing.T, worker string) *loads {
 	operator, err := kubernetes.NewForConfig(config)
 	must(t, err)
 	l := &loads{
-		operator: load.Start(t.Context(), load.Options{Client: operator.CoreV1().ConfigMaps("default"), Name: "operator"}),
+		operator: load.Start(t.Context(), load.Options{Client: operator.CoreV1().ConfigMaps("default"), Name: "operator", Timeout: timeout}),
 		pod:      &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: s.dialFrom(t, worker), DisableKeepAlives: true}},
 	}
 	eventually(t, time.Minute, "the load's pod", func(ctx context.Context) error {

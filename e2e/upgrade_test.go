@@ -30,7 +30,7 @@ func TestUpgrade(t *testing.T) {
 	s.kubectl(t, "cordon", "h3")
 	s.waitAvailable(t)
 
-	l, shop := s.startLoads(t, "h5"), s.openShop(t, workers...)
+	l, shop := s.startPatientLoads(t, "h5"), s.openShop(t, workers...)
 	r := s.upgrade(t, "-v", "-o", "json").want(t, 0)
 	if done := decode[upgraded](t, r); done.From != older || done.To != newest || done.Changes == 0 {
 		t.Errorf("it tells %+v", done)
@@ -178,7 +178,7 @@ func (s *site) wantTidy(t *testing.T, hosts ...string) {
 			t.Errorf("%s still has %s", h, left)
 		}
 	}
-	kept := s.shell(t, hosts[0], "stat -c '%a %U' "+snapshotFolder+"; find "+snapshotFolder+" -type f -size +100k -printf '%m %U %f\n'")
+	kept := s.shell(t, hosts[0], "stat -c '%a %U' "+snapshotFolder+"; find "+snapshotFolder+" -type f -size +100k -printf '%m %u %f\n'")
 	if want := "700 root\n600 root etcd-before-" + newest + ".db\n"; kept != want {
 		t.Errorf("of snapshots there is %q, want %q", kept, want)
 	}

@@ -25,7 +25,7 @@ const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 // putLoad puts a load on the cluster whose pod this is, as any pod would: by the Service of the API, with the service
 // account and client-go's defaults, but for the number of requests in a second that it holds back itself.
-func putLoad(ctx context.Context, out io.Writer, name, address string) error {
+func putLoad(ctx context.Context, out io.Writer, name, address string, timeout time.Duration) error {
 	config, err := rest.InClusterConfig()
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func putLoad(ctx context.Context, out io.Writer, name, address string) error {
 	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx)) // it is asked to end, and not cut off
 	defer end()
-	l := load.Start(running, load.Options{Client: client.ConfigMaps(string(namespace)), Name: name})
+	l := load.Start(running, load.Options{Client: client.ConfigMaps(string(namespace)), Name: name, Timeout: timeout})
 	ended := make(chan error, 1)
 	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: loadHandler(l)}
 	go func() { ended <- server.Serve(listener) }()

@@ -6,9 +6,10 @@
 //	e2e ask URL [ADDRESS] ask ten times in a second until asked to end; ADDRESS, :8080 unless given, answers with what was
 //	                      seen as a line of JSON
 //	e2e lookup NAME       print the addresses of NAME, one per line
-//	e2e load NAME [ADDRESS]
+//	e2e load NAME [ADDRESS [TIMEOUT]]
 //	                      write and watch by the API of the cluster until asked to end, then print what was seen as a line
-//	                      of JSON; ADDRESS, :8080 unless given, answers GET /lap and GET /stop with the same
+//	                      of JSON; ADDRESS, :8080 unless given, answers GET /lap and GET /stop with the same; each
+//	                      request has TIMEOUT, two seconds unless given
 //	e2e sleep             stay until asked to end
 package main
 
@@ -39,7 +40,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, args []string) error {
-	usage := errors.New("usage: e2e serve [ADDRESS] | get URL [WAIT] | ask URL [ADDRESS] | lookup NAME | load NAME [ADDRESS] | sleep")
+	usage := errors.New("usage: e2e serve [ADDRESS] | get URL [WAIT] | ask URL [ADDRESS] | lookup NAME | load NAME [ADDRESS [TIMEOUT]] | sleep")
 	if len(args) == 0 {
 		return usage
 	}
@@ -66,7 +67,11 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	case command == "lookup" && len(args) > 1:
 		return lookup(ctx, out, args[1])
 	case command == "load" && len(args) > 1:
-		return putLoad(ctx, out, args[1], arg(2, ":8080"))
+		timeout, err := time.ParseDuration(arg(3, "2s"))
+		if err != nil {
+			return err
+		}
+		return putLoad(ctx, out, args[1], arg(2, ":8080"), timeout)
 	case command == "sleep":
 		<-ctx.Done()
 		return nil

@@ -16,7 +16,7 @@ import (
 // Timing of the requests.
 const (
 	every   = 100 * time.Millisecond
-	timeout = 2 * time.Second
+	timeout = 5 * time.Second
 )
 
 // Result is what was seen since the start.

@@ -1,0 +1,166 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/myadm/myadm/e2e/lab"
+	"github.com/myadm/myadm/e2e/lab/build"
+)
+
+// kubeletUnit and kubeletDropIn are those of upstream's packages.
+// Source: https://github.com/kubernetes/release/tree/master/cmd/krel/templates/latest
+const (
+	kubeletUnit = `[Unit]
+Description=kubelet: The Kubernetes Node Agent
+Documentation=https://kubernetes.io/docs/
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=/usr/bin/kubelet
+Restart=always
+StartLimitInterval=0
+RestartSec=10
+
+[Install]
+WantedBy=multi-user.target
+`
+	kubeletDropIn = `[Service]
+Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+ExecStart=
+ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
+`
+)
+
+// asPackaged makes of what myadm has prepared what a distribution's packages would have: the kubelet and its units where
+// they put them, and a runtime that nobody says is myadm's.
+const asPackaged = `
+mv /usr/local/bin/kubelet /usr/bin/kubelet
+mkdir -p /usr/lib/systemd/system
+mv /root/units/kubelet.service /root/units/kubelet.service.d /usr/lib/systemd/system/
+rm -d /root/units
+sed -i '/^\[X-Myadm\]$/,/^$/d' /etc/systemd/system/containerd.service
+if grep -i x-myadm /etc/systemd/system/containerd.service; then exit 1; fi
+systemctl daemon-reload
+systemctl enable kubelet.service
+`
+
+// TestUpgradeOfKubeadm upgrades a cluster that the real kubeadm has made, and of which myadm knows the hosts' addresses.
+func TestUpgradeOfKubeadm(t *testing.T) {
+	s := newSite(t, lab.Options{Hosts: 2, KubernetesVersion: older})
+	s.kubeadmCluster(t)
+	s.wantReady(t, "h1", "h2")
+	s.waitAvailable(t)
+	s.wantVersion(t, older, "h1", "h2")
+	before := s.identities(t)
+
+	hosts := slices.Concat(s.reach(t, "h1", "root"), s.reach(t, "h2", "root")[:2])
+	args := append([]string{"--bundle", made.bundle}, hosts...)
+	plan := s.myadm(t, nil, append([]string{"upgrade", "plan", newest, "--exit-code"}, args...)...).want(t, 4)
+	if !strings.Contains(plan.stdout, "/usr/bin/kubelet") {
+		t.Errorf("the plan does not tell where the kubelet is: %s", plan)
+	}
+	s.myadm(t, nil, append([]string{"upgrade", "apply", newest, "-v"}, args...)...).want(t, 0)
+
+	s.wantVersion(t, newest, "h1", "h2")
+	s.wantIdentities(t, before)
+	s.wantCordoned(t)
+	s.wantTidy(t, "h1", "h2")
+	s.wantWorkload(t, "h2", "h2")
+	for _, h := range []string{"h1", "h2"} {
+		if got := s.output(t, h, "/usr/bin/kubelet", "--version"); got != "Kubernetes "+newest+"\n" {
+			t.Errorf("%s has the kubelet %s", h, got)
+		}
+		if left := s.shell(t, h, "ls /usr/local/bin/kubelet /etc/systemd/system/kubelet.service /etc/kubernetes/manifests/haproxy.yaml 2>/dev/null || true"); left != "" {
+			t.Errorf("%s has got %s", h, left)
+		}
+	}
+	s.myadm(t, nil, append([]string{"upgrade", "plan", newest, "--exit-code"}, args...)...).want(t, 0)
+	if r := s.myadm(t, nil, append([]string{"upgrade", "apply", newest, "-o", "json"}, args...)...).want(t, 0); decode[upgraded](t, r).Changes != 0 {
+		t.Errorf("there is something to do: %s", r)
+	}
+	// kubeadm takes the cluster for one of its own at the new version.
+	kubeadm, err := build.Kubeadm(t.Context(), artifacts())
+	must(t, err)
+	must(t, s.Copy(t.Context(), "h1", kubeadm, "/usr/bin/kubeadm"))
+	said := s.output(t, "h1", "kubeadm", "upgrade", "plan", newest, "--ignore-preflight-errors", "all")
+	if strings.Contains(said, "kubeadm upgrade apply") {
+		t.Errorf("kubeadm still has something to upgrade: %s", said)
+	}
+}
+
+// kubeadmCluster makes a cluster of h1 and the worker h2 with kubeadm. What kubeadm expects on a host, the runtime, the
+// kubelet and the images, is brought by phases of myadm and made to look like packages; the pod network is flannel.
+func (s *site) kubeadmCluster(t *testing.T) {
+	t.Helper()
+	kubeadm, err := build.Kubeadm(t.Context(), artifactsOf(older))
+	must(t, err)
+	s.apply(t, "--only", "kernel,runtime,binaries,images")
+	units := filepath.Join(t.TempDir(), "units")
+	must(t, os.MkdirAll(filepath.Join(units, "kubelet.service.d"), 0o755))
+	must(t, os.WriteFile(filepath.Join(units, "kubelet.service"), []byte(kubeletUnit), 0o644))
+	must(t, os.WriteFile(filepath.Join(units, "kubelet.service.d", "10-kubeadm.conf"), []byte(kubeletDropIn), 0o644))
+	for _, h := range s.Hosts {
+		must(t, s.Copy(t.Context(), h.Name, units, "/root/units"))
+		must(t, s.Copy(t.Context(), h.Name, kubeadm, "/usr/bin/kubeadm"))
+		s.shell(t, h.Name, asPackaged)
+	}
+	config := filepath.Join(t.TempDir(), "kubeadm.yaml")
+	must(t, os.WriteFile(config, s.kubeadmConfig(t), 0o644))
+	must(t, s.Copy(t.Context(), "h1", config, "/root/kubeadm.yaml"))
+	s.output(t, "h1", "kubeadm", "init", "--config", "/root/kubeadm.yaml", "--ignore-preflight-errors", "all")
+	join := strings.Fields(s.output(t, "h1", "kubeadm", "token", "create", "--print-join-command"))
+	s.output(t, "h2", append(join, "--ignore-preflight-errors", "all")...)
+	must(t, os.WriteFile(s.kubeconfig, []byte(s.output(t, "h1", "cat", "/etc/kubernetes/admin.conf")), 0o600))
+	s.myadm(t, nil, "init", "phase", "network", "-f", s.document, "--bundle", s.bundle).want(t, 0)
+	for _, h := range s.Hosts {
+		s.output(t, h.Name, "rm", "/usr/bin/kubeadm")
+	}
+}
+
+// kubeadmConfig is kubeadm's configuration for h1, with the lab's settings for kubelets and kube-proxies.
+func (s *site) kubeadmConfig(t *testing.T) []byte {
+	t.Helper()
+	var document struct {
+		Spec struct {
+			Kubelet   map[string]any `json:"kubelet"`
+			KubeProxy map[string]any `json:"kubeProxy"`
+		} `json:"spec"`
+	}
+	must(t, yaml.Unmarshal(read(t, s.document), &document))
+	h, err := s.Host("h1")
+	must(t, err)
+	out := fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+localAPIEndpoint: {advertiseAddress: %s}
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+kubernetesVersion: %s
+networking: {podSubnet: 10.244.0.0/16}
+`, h.Address, older)
+	for _, part := range []struct {
+		head   string
+		fields map[string]any
+	}{
+		{"apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n", document.Spec.Kubelet},
+		{"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n", document.Spec.KubeProxy},
+	} {
+		text, err := yaml.Marshal(part.fields)
+		must(t, err)
+		out += "---\n" + part.head + string(text)
+	}
+	return []byte(out)
+}
