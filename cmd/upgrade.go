@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/upgrade"
 )
 
 func newUpgradeCommand(streams Streams) *cobra.Command {
@@ -23,56 +26,79 @@ plan says what runs where, what an upgrade would change, and what stands in its 
 changed stays: of static pods and addons only the images change, of the cluster's configuration the version.
 
 A cluster that kubeadm made is upgraded likewise, given a document or --host for each of its hosts.`,
-		Args: noArgs,
 	}
 	cmd.AddCommand(newUpgradePlanCommand(streams), newUpgradeApplyCommand(streams), newUpgradeNodeCommand(streams), newUpgradeDiffCommand(streams))
-	return cmd
+	return group(cmd)
 }
 
 // upgradeTarget is the hosts of a cluster that is to be upgraded.
-type upgradeTarget struct{ target }
+type upgradeTarget struct {
+	target
+	mend bool // an upgrade that was cut and has left no API behind is brought to an end; a plan only looks
+}
+
+// recoverPatience is how long a cluster whose API does not answer may take to answer: an API server may just be starting.
+const recoverPatience = time.Minute
 
 // connect opens the hosts of a running cluster and asks the cluster for what the document does not say. The document of the
 // cluster it returns has the version that the cluster is to have: the argument's, else the bundle's, else the document's,
-// else the cluster's own. from is the version that the cluster says it has. An error may come with a cluster of the hosts
-// that did answer.
-func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version string) (c *cluster.Cluster, from string, err error) {
+// else the cluster's own. from is the version that the cluster says it has; unreached are the errors of hosts that did not
+// answer. There may be a cluster to close also with an error.
+func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version string) (c *cluster.Cluster, from string, unreached, err error) {
 	t.version = version
 	cfg, err := t.load(config.RoleWorker)
 	if err != nil {
-		return nil, "", err
+		return nil, "", nil, err
 	}
 	if t.file != "" && version == "" && t.bundle != "" {
 		cfg.Spec.KubernetesVersion = "" // a bundle on the command line says more than the document
 	}
 	b, err := openBundle(cfg)
 	if err != nil {
-		return nil, "", err
+		return nil, "", nil, err
 	}
 	to := cfg.Spec.KubernetesVersion
 	config.SetDefaults(cfg)
 	if err := errors.Join(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
-		return nil, "", err
+		return nil, "", nil, err
 	}
-	c, unreached := t.open(ctx, cfg, b, streams)
+	c, unreached = t.open(ctx, cfg, b, streams)
 	if err := joined(ctx, c, t.file == ""); err != nil {
-		return c, "", errors.Join(unreached, err)
+		return c, "", unreached, err
 	}
 	if len(c.ControlPlanes()) == 0 {
-		return c, "", errors.Join(unreached, errors.New("there is no control plane among the hosts; hint: -f with the cluster's document, or --host for each of its hosts"))
+		return c, "", unreached, errors.New("there is no control plane among the hosts; hint: -f with the cluster's document, or --host for each of its hosts")
 	}
-	client, err := c.Kube(ctx)
-	if err != nil {
-		return c, "", errors.Join(unreached, err)
-	}
-	if _, err := c.Learn(ctx, client); err != nil {
-		return c, "", errors.Join(unreached, err)
+	if err := t.learn(ctx, c); err != nil {
+		return c, "", unreached, err
 	}
 	from = c.Config.Spec.KubernetesVersion
 	if to != "" {
 		c.Config.Spec.KubernetesVersion = to
 	}
-	return c, from, unreached
+	return c, from, unreached, nil
+}
+
+// learn asks the cluster for its configuration. Where the API does not answer because an upgrade was cut, the cluster is
+// brought back first, to one version or the other.
+func (t *upgradeTarget) learn(ctx context.Context, c *cluster.Cluster) error {
+	ask := func() error {
+		client, err := c.Kube(ctx)
+		if err == nil {
+			_, err = c.Learn(ctx, client)
+		}
+		return err
+	}
+	err := ask()
+	var answered apierrors.APIStatus
+	if err == nil || errors.As(err, &answered) || ctx.Err() != nil || !t.mend {
+		return err
+	}
+	recovered, rerr := upgrade.Recover(ctx, c, recoverPatience)
+	if rerr != nil || !recovered {
+		return errors.Join(err, rerr)
+	}
+	return ask()
 }
 
 // joined refuses hosts that are no nodes yet. Where the hosts were named and not described, it sees by what is on them

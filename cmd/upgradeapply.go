@@ -3,6 +3,7 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,15 +71,19 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 	if err := upgrade.CheckMaxUnavailable(flags.maxUnavailable); err != nil {
 		return usageError{fmt.Errorf("--max-unavailable: %w", err)}
 	}
-	c, from, err := flags.connect(ctx, streams, version)
+	flags.mend = !flags.dryRun
+	c, from, unreached, err := flags.connect(ctx, streams, version)
 	if c != nil {
-		defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
+		defer c.Close()
 	}
 	if err != nil {
-		return err
+		return errors.Join(unreached, err)
 	}
 	opts := flags.options(from)
-	return flags.upgrade(ctx, streams, from, c.Config.Spec.KubernetesVersion, upgrade.Steps(c, opts))
+	if err := flags.upgrade(ctx, streams, from, c.Config.Spec.KubernetesVersion, upgrade.Steps(c, opts)); err != nil {
+		return err
+	}
+	return unreached // a worker that was not there stays behind
 }
 
 func (f *upgradeFlags) options(from string) upgrade.Options {
@@ -156,16 +161,17 @@ On a control plane itself no document is needed: HOST is then its own name.`,
 }
 
 func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, names []string) error {
-	c, from, err := flags.connect(ctx, streams, flags.version)
+	flags.mend = !flags.dryRun
+	c, from, unreached, err := flags.connect(ctx, streams, flags.version)
 	if c != nil {
-		defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
+		defer c.Close()
 	}
 	if err != nil {
-		return err
+		return errors.Join(unreached, err)
 	}
 	nodes, err := named(c, names)
 	if err != nil {
-		return usageError{err}
+		return errors.Join(unreached, usageError{err})
 	}
 	to := c.Config.Spec.KubernetesVersion
 	if err := upgrade.CheckNodes(ctx, c, from, nodes); err != nil {

@@ -102,8 +102,8 @@ func (t *upgradeTarget) survey(ctx context.Context, streams Streams, version str
 			return nil, nil, usageError{err}
 		}
 	}
-	c, from, err := t.connect(ctx, streams, version)
-	if err != nil && from == "" {
+	c, _, _, err := t.connect(ctx, streams, version) // the plan names the hosts that were not reached
+	if err != nil {
 		return c, nil, err
 	}
 	state, err := upgrade.Survey(ctx, c)

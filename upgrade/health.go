@@ -23,7 +23,7 @@ import (
 
 // maxRestarts is how often a program may be started again before it is given up. The API server ends itself when etcd is
 // not up in time, and that is no fault; what fails for a reason of its own fails every time.
-const maxRestarts = 3
+const maxRestarts = 2
 
 // watchPause lies between two looks at what runs on a host.
 const watchPause = time.Second
@@ -99,6 +99,7 @@ func judgeHealth(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want 
 func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string]string) error {
 	tick := time.NewTicker(watchPause)
 	defer tick.Stop()
+	before := map[string]int{} // restarts that were not this run's, by what was started
 	for {
 		p, err := running(ctx, n)
 		if err != nil && ctx.Err() == nil {
@@ -106,8 +107,12 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 		}
 		wrong := ""
 		for _, name := range slices.Sorted(maps.Keys(want)) {
-			if p.restarts[name] >= maxRestarts {
-				return &illError{Component: name, Err: fmt.Errorf("it was started %d times and has ended each time", p.restarts[name]+1)}
+			r := p.restarts[name]
+			if _, seen := before[r.of]; !seen {
+				before[r.of] = r.n
+			}
+			if again := r.n - before[r.of]; again >= maxRestarts {
+				return &illError{Component: name, Err: fmt.Errorf("it was started %d times and has ended each time", again+1)}
 			}
 			if want[name] != "" && !p.runs(name, want[name]) && wrong == "" {
 				wrong = name

@@ -17,7 +17,7 @@ var staticPods = []string{manifests.APIServerName, manifests.ControllerManagerNa
 
 // podFunctions are shell functions about static pods. pids_of prints the processes of the program $1 in the static pod of
 // that name, found by the cgroup of the pod: other programs of the name are nobody's business here. A static pod's UID is
-// a hash without dashes. restarts_of prints how often the newest pod's container was started again.
+// a hash without dashes. restarts_of prints the UID of the newest pod and how often its container was started again.
 const podFunctions = `
 pids_of() {
 	for dir in /var/log/pods/kube-system_"$1"-*_*; do
@@ -34,12 +34,13 @@ pids_of() {
 restarts_of() {
 	dir=$(ls -td /var/log/pods/kube-system_"$1"-*/"$1" 2>/dev/null | head -n 1)
 	[ -n "$dir" ] || return 0
-	ls "$dir" | sed -n 's/^\([0-9]*\)\.log$/\1/p' | sort -n | tail -n 1
+	uid=${dir%/*}
+	echo "${uid##*_}" "$(ls "$dir" | sed -n 's/^\([0-9]*\)\.log$/\1/p' | sort -n | tail -n 1)"
 }
 `
 
 // programsScript prints, for each program that runs of the static pods $@ and for the kubelet, a line with its name and
-// what it says of its version; and for each static pod a line with restarts: and how often it was started again.
+// what it says of its version; and for each of them a line with restarts:, what was started, and how often again.
 const programsScript = podFunctions + `
 for name; do
 	for pid in $(pids_of "$name"); do
@@ -49,13 +50,19 @@ for name; do
 done
 pid=$(systemctl show -p MainPID --value kubelet.service)
 [ "${pid:-0}" = 0 ] || echo "kubelet $("/proc/$pid/exe" --version 2>/dev/null | head -n 1)"
-true
+echo "restarts:kubelet unit $(systemctl show -p NRestarts --value kubelet.service)"
 `
 
 // programs are what a host really runs.
 type programs struct {
 	versions map[string]*semver.Version // of each that runs, by name; of several, the oldest
-	restarts map[string]int             // of each static pod's newest container
+	restarts map[string]restarts        // of each, likewise
+}
+
+// restarts is how often something was started again.
+type restarts struct {
+	of string // a static pod's UID, or the unit
+	n  int
 }
 
 // running asks a host for the programs of its static pods and its kubelet, in one round trip.
@@ -71,12 +78,13 @@ func running(ctx context.Context, r host.Reader) (programs, error) {
 // parsePrograms reads programsScript's answer. Programs print "Kubernetes v1.37.2" or "etcd Version: 3.7.2"; one that was
 // just ending has printed nothing, and does not run.
 func parsePrograms(out []byte) programs {
-	p := programs{versions: map[string]*semver.Version{}, restarts: map[string]int{}}
+	p := programs{versions: map[string]*semver.Version{}, restarts: map[string]restarts{}}
 	for line := range strings.Lines(string(out)) {
 		name, said, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if pod, ok := strings.CutPrefix(name, "restarts:"); ok {
-			if n, err := strconv.Atoi(strings.TrimSpace(said)); err == nil && n > 0 {
-				p.restarts[pod] = n
+			of, count, _ := strings.Cut(said, " ")
+			if n, err := strconv.Atoi(strings.TrimSpace(count)); err == nil && n > 0 {
+				p.restarts[pod] = restarts{of, n}
 			}
 			continue
 		}

@@ -1,0 +1,101 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/phases"
+)
+
+// Recover brings back the API of a cluster whose upgrade was cut: it waits until an API server is ready and, where one
+// does not become ready that has taken the place of an older one, puts that one back. It reports whether the API answers
+// again; it is no error that there is nothing to put back.
+func Recover(ctx context.Context, c *cluster.Cluster, patience time.Duration) (bool, error) {
+	want := map[string]string{manifests.APIServerName: ""}
+	var errs []error
+	for _, n := range c.ControlPlanes() {
+		begun, err := wasReplaced(ctx, n)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !begun {
+			continue
+		}
+		err = judge(ctx, c, n, want, patience)
+		var sick *illError
+		if errors.As(err, &sick) {
+			err = restore(ctx, c, n, sick)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
+			continue
+		}
+		return true, nil
+	}
+	if len(errs) > 0 || ctx.Err() != nil {
+		return false, errors.Join(append(errs, ctx.Err())...)
+	}
+	return answers(ctx, c, patience), nil
+}
+
+// wasReplaced tells whether a control plane keeps the API server that was replaced.
+func wasReplaced(ctx context.Context, n *cluster.Node) (bool, error) {
+	infos, err := n.Stat(ctx, keptPod(manifests.APIServerName))
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", n.Name(), err)
+	}
+	return infos[0].Exists, nil
+}
+
+// restore puts back what a control plane ran, and waits for its API server.
+func restore(ctx context.Context, c *cluster.Cluster, n *cluster.Node, sick *illError) error {
+	m, err := look(ctx, c, n)
+	if err != nil {
+		return errors.Join(sick, err)
+	}
+	e, want, err := kept(ctx, c, n, m, sick)
+	if err != nil {
+		return errors.Join(sick, err)
+	}
+	if err := e.run(ctx, n); err != nil {
+		return errors.Join(sick, err)
+	}
+	if err := judge(ctx, c, n, want, putBackPatience); err != nil {
+		return errors.Join(sick, fmt.Errorf("put back what ran before, and it is not healthy either: %w", err))
+	}
+	return nil
+}
+
+// answers waits until any API server is ready.
+func answers(ctx context.Context, c *cluster.Cluster, patience time.Duration) bool {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ready := make(chan bool)
+	servers := c.ControlPlanes()
+	for _, n := range servers {
+		go func() { ready <- waitAPIServer(waiting, c, n) == nil }()
+	}
+	any := false
+	for range servers {
+		if <-ready {
+			any = true
+			cancel() // the others need not be waited for
+		}
+	}
+	return any
+}
+
+func waitAPIServer(ctx context.Context, c *cluster.Cluster, n *cluster.Node) error {
+	for _, part := range phases.Components(c) {
+		if part.Name == manifests.APIServerName {
+			return kube.WaitHealthy(ctx, part.Probe(c, n))
+		}
+	}
+	return errors.New("there is no API server")
+}
