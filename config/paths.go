@@ -1,5 +1,7 @@
 package config
 
+import "path"
+
 // Places on a host, as kubeadm has them (KUBEADM-CONTRACT). They are not configurable: other tools rely on them.
 const (
 	KubernetesDir = "/etc/kubernetes"
@@ -33,3 +35,14 @@ const (
 	EtcdPeerPort           = 2380
 	DefaultImageRepository = "registry.k8s.io"
 )
+
+// StagedBinary is where an upgrade brings a binary, beside the one that runs at target. Hidden names with .myadm- in them
+// are myadm's: reset removes what has one.
+func StagedBinary(target string) string { return besideBinary(target, "staged") }
+
+// PreviousBinary is where an upgrade keeps the binary that it has replaced at target, until it is over.
+func PreviousBinary(target string) string { return besideBinary(target, "previous") }
+
+func besideBinary(target, what string) string {
+	return path.Join(path.Dir(target), "."+path.Base(target)+".myadm-"+what)
+}

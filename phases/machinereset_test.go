@@ -37,8 +37,10 @@ func (m *machine) installReset() {
 // present is presentScript.
 func (m *machine) present(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	paths := cmd.Argv[4:]
+	folders := append(slices.Clone(besides), packagedBin+"/"+besideName)
 	for _, p := range f.Paths("/") {
-		if path.Dir(p) == path.Dir(podNetworks) && strings.HasPrefix(p, podNetworks) || isCutWrite(p) {
+		beside := slices.ContainsFunc(folders, func(pattern string) bool { matches, _ := path.Match(pattern, p); return matches })
+		if path.Dir(p) == path.Dir(podNetworks) && strings.HasPrefix(p, podNetworks) || beside {
 			paths = append(paths, p)
 		}
 	}

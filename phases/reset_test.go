@@ -39,7 +39,7 @@ func ownHost(m *machine) {
 	m.touch("/etc/systemd/system/own.service", 0o644, "[Service]\n[Install]\nWantedBy=multi-user.target\n")
 	m.Symlink("/etc/systemd/system/own.service", "/etc/systemd/system/multi-user.target.wants/own.service")
 	m.touch("/usr/local/bin/own", 0o755, "own")
-	for _, dir := range []string{"/run", "/var/log", "/var/lib", "/usr/libexec", "/opt", "/sys/class/net/eth0"} {
+	for _, dir := range []string{"/run", "/var/log", "/var/lib", "/usr/libexec", "/usr/bin", "/usr/local/sbin", "/opt", "/sys/class/net/eth0"} {
 		m.Mkdir(dir, 0o755)
 	}
 	for _, filter := range filters {
@@ -58,6 +58,8 @@ func inUse(t testing.TB, c *cluster.Cluster, m *machine) {
 		"/run/flannel/subnet.env", "/var/log/pods/kube-system_etcd/etcd/0.log", "/var/log/containers/etcd.log",
 		"/usr/libexec/kubernetes/kubelet-plugins/volume/x", "/var/lib/containerd/io.containerd.content.v1/blob", "/run/containerd/containerd.sock",
 		"/usr/local/bin/.kubelet.myadm-1", "/etc/systemd/system/.kubelet.service.myadm-2", config.CNIBinDir + "/.bridge.myadm-3", // of a cut write
+		config.StagedBinary("/usr/local/bin/kubelet"), config.PreviousBinary("/usr/local/sbin/runc"), config.StagedBinary("/usr/bin/kubelet"), // of an upgrade
+		config.UpgradeDir + "/previous-etcd.yaml", config.EtcdDataDir + "/member.myadm-previous/wal/0.wal", // likewise
 	} {
 		m.touch(path, 0o600, "left")
 	}
@@ -160,6 +162,7 @@ func TestResetLeavesWhatIsNotOurs(t *testing.T) {
 	foreign := []string{
 		manifests.ModulesPath, manifests.SysctlPath, manifests.ContainerdConfigPath, manifests.FlannelConflistPath,
 		"/var/lib/containerd/data", "/run/containerd/containerd.sock", "/opt/cni/bin/own", config.CNIConfDir + "/99-own.conf",
+		"/var/backups/myadm/etcd-before-v1.37.2.db", // a snapshot is ours, and for the user to keep
 	}
 	for _, path := range foreign {
 		m.touch(path, 0o644, "somebody else's")

@@ -151,7 +151,7 @@ func present(ctx context.Context, r host.Reader, paths []string) ([]string, erro
 	var left []string
 	for line := range strings.Lines(string(out)) {
 		p := strings.TrimSuffix(line, "\n")
-		asked := slices.Contains(paths, p) || strings.HasPrefix(p, podNetworks) || isCutWrite(p) // or else half of a name with a line break
+		asked := slices.Contains(paths, p) || strings.HasPrefix(p, podNetworks) || isBeside(p) // or else half of a name with a line break
 		if asked && !slices.Contains(left, p) {
 			left = append(left, p)
 		}
@@ -159,23 +159,32 @@ func present(ctx context.Context, r host.Reader, paths []string) ([]string, erro
 	return left, nil
 }
 
-// cutWrites are the patterns of what a write leaves that was cut in a folder that is not ours to remove.
-var cutWrites = []string{
-	manifests.BinDir + "/.*.myadm-*", "/usr/local/sbin/.*.myadm-*", config.CNIBinDir + "/.*.myadm-*",
-	config.CNIConfDir + "/.*.myadm-*", "/etc/containerd/.*.myadm-*", "/etc/modules-load.d/.*.myadm-*", "/etc/sysctl.d/.*.myadm-*",
-	"/etc/systemd/system/.*.myadm-*", "/etc/systemd/system/kubelet.service.d/.*.myadm-*",
+// besideName is the pattern of what myadm puts beside a file for a time: what a write leaves that was cut, and the binaries
+// that an upgrade has brought or replaced.
+const besideName = ".*.myadm-*"
+
+// besides are the patterns of these in folders that are not ours to remove. The kubelet's folder is one more: where kubeadm
+// made the node, the kubelet is a package's.
+var besides = []string{
+	manifests.BinDir + "/" + besideName, "/usr/local/sbin/" + besideName, config.CNIBinDir + "/" + besideName,
+	config.CNIConfDir + "/" + besideName, "/etc/containerd/" + besideName, "/etc/modules-load.d/" + besideName, "/etc/sysctl.d/" + besideName,
+	"/etc/systemd/system/" + besideName, "/etc/systemd/system/kubelet.service.d/" + besideName,
 }
 
-func isCutWrite(p string) bool {
-	return slices.ContainsFunc(cutWrites, func(pattern string) bool {
-		matches, err := path.Match(pattern, p)
-		return err == nil && matches
-	})
+func isBeside(p string) bool {
+	matches, err := path.Match(besideName, path.Base(p))
+	return err == nil && matches && path.IsAbs(p)
 }
 
-// presentScript prints those of its arguments that are there, the network namespaces of pods, and cut writes.
+// packagedBin is where packages of distributions have the kubelet.
+const packagedBin = "/usr/bin"
+
+// presentScript prints those of its arguments that are there, the network namespaces of pods, and what is beside files. The
+// kubelet is where its unit runs it.
 var presentScript = `
-for p in "$@" ` + podNetworks + `* ` + strings.Join(cutWrites, " ") + `; do
+kubelet=$(systemctl show -p ExecStart kubelet.service 2>/dev/null | sed -n 's/^ExecStart={ path=\([^;]*\) ;.*/\1/p')
+bin=${kubelet%/*}
+for p in "$@" ` + podNetworks + `* ` + strings.Join(besides, " ") + ` "${bin:-` + packagedBin + `}"/` + besideName + `; do
 	[ -e "$p" ] || [ -L "$p" ] || continue
 	if mountpoint -q "$p" && [ -z "$(ls -A "$p")" ]; then continue; fi
 	echo "$p"

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 )
@@ -146,6 +147,24 @@ func TestPresentScript(t *testing.T) {
 	}
 	got = withoutNamespaces(got)
 	if diff := cmp.Diff([]string{at("file"), at("folder"), at("mounted-full"), at("broken link")}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What an upgrade puts beside the kubelet is found wherever the unit runs it.
+func TestPresentScriptLooksBesideTheKubelet(t *testing.T) {
+	s := shell{path: t.TempDir()}
+	kubelet := filepath.Join(t.TempDir(), "kubelet")
+	s.tool(t, "systemctl", `[ "$*" = "show -p ExecStart kubelet.service" ] && echo "ExecStart={ path=`+kubelet+` ; argv[]=`+kubelet+` --root-path=/x ; }"`)
+	want := []string{config.PreviousBinary(kubelet), config.StagedBinary(kubelet)}
+	for _, p := range append([]string{kubelet}, want...) {
+		write(t, p, "")
+	}
+	got, err := present(t.Context(), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, withoutNamespaces(got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

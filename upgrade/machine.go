@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
@@ -63,9 +63,7 @@ func binaries(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]binary,
 }
 
 func place(a bundle.Artifact, runtime bool) binary {
-	dir, name := path.Split(a.Target)
-	return binary{Artifact: a, runtime: runtime,
-		staged: dir + "." + name + ".myadm-staged", previous: dir + "." + name + ".myadm-previous"}
+	return binary{Artifact: a, runtime: runtime, staged: config.StagedBinary(a.Target), previous: config.PreviousBinary(a.Target)}
 }
 
 // existing leaves out what the host does not have.
