@@ -41,12 +41,13 @@ func newUpgradeApplyCommand(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply [VERSION]",
 		Short: "Upgrade all hosts of a cluster",
-		Long: `Upgrade all hosts of a cluster to a version: the argument's, or else the bundle's.
+		Long: `Upgrade all hosts of a cluster to a version: the argument's, or else the bundle's or the document's.
 
 Binaries and images are brought to all hosts before anything stops, and a snapshot of etcd is kept on the first control
 plane (/var/backups/myadm). Then the control planes follow each other: each is drained, taken out of the endpoint, and has
 etcd, API server, controller manager, scheduler and kubelet replaced at once. What does not become healthy is put back as
-it was, and the command ends with the reason. Then come the addons, and the workers, --max-unavailable at a time.
+it was, and the command ends with the reason. Then come the cluster's configuration, the addons, and the workers,
+--max-unavailable at a time. Addons with an image of your own, or a newer one, stay as they are; upgrade plan names them.
 
 Running it again carries on where it was stopped, and changes nothing when there is nothing left to do.`,
 		Example: `  myadm upgrade apply v1.37.2 -f cluster.yaml --bundle kubernetes-v1.37.2.tar
@@ -56,7 +57,7 @@ Running it again carries on where it was stopped, and changes nothing when there
 
   # a quarter of the workers at a time; what it did, for a script
   myadm upgrade apply -f cluster.yaml --bundle kubernetes-v1.37.2.tar --max-unavailable 25% -o json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: maxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runUpgradeApply(cmd.Context(), streams, flags, strings.Join(args, ""))
 		},
@@ -142,15 +143,16 @@ func newUpgradeNodeCommand(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "node HOST...",
 		Short: "Upgrade single hosts",
-		Long: `Upgrade single hosts of a cluster, by name or address: what apply does to them, and nothing else. A worker can be
-upgraded when the API servers run the version already.
+		Long: `Upgrade single hosts of a cluster, by name or address: what apply does to them, and nothing else. No findings are
+looked for, no snapshot of etcd is taken, and addons and the cluster's configuration are left to apply. A worker can be
+upgraded when the API servers run its minor version already.
 
 On a control plane itself no document is needed: HOST is then its own name.`,
 		Example: `  myadm upgrade node w-1 -f cluster.yaml --bundle kubernetes-v1.37.2.tar
 
   # on a control plane itself
   sudo myadm upgrade node "$(hostname)" --bundle kubernetes-v1.37.2.tar`,
-		Args: cobra.MinimumNArgs(1),
+		Args: asUsage(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runUpgradeNode(cmd.Context(), streams, flags, args)
 		},
