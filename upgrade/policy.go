@@ -1,9 +1,3 @@
-// Package upgrade brings a cluster from one version of Kubernetes to another, and decides which versions may meet in it.
-//
-// The order follows from what may be older than what: etcd, then the API server, its controller manager and its scheduler,
-// and that node's kubelet, one control plane after the other; CoreDNS and kube-proxy once no older API server is left;
-// the workers' kubelets last.
-// Source: https://kubernetes.io/releases/version-skew-policy/#supported-component-upgrade-order
 package upgrade
 
 import (

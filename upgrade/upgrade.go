@@ -1,5 +1,10 @@
 // Package upgrade takes a running cluster to another version of Kubernetes. It decides which versions may meet in a
-// cluster (policy.go, skew.go), looks at what runs where (survey.go), and lists the phases that change it.
+// cluster (policy.go, reachable.go), looks at what runs where (survey.go), and lists the phases that change it.
+//
+// Their order follows from what may be older than what: etcd, then the API server, its controller manager and its scheduler,
+// and that node's kubelet, one control plane after the other; CoreDNS and kube-proxy once no older API server is left;
+// the workers' kubelets last.
+// Source: https://kubernetes.io/releases/version-skew-policy/#supported-component-upgrade-order
 //
 // It edits and does not render: in a static pod only the image changes, in an addon too, in kubeadm's configuration the
 // version. So what users have changed stays, and a cluster that kubeadm made is upgraded like one of myadm's.
