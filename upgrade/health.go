@@ -217,11 +217,12 @@ func waitNode(ctx context.Context, client *kube.Client, n *cluster.Node, version
 }
 
 // wordsScript prints the last lines of the newest log that the static pod $1 has written something to, and what the kubelet
-// says of it; of the kubelet itself, the last lines of its journal.
+// says of it; of the kubelet itself, the last errors in its journal: a panic is followed by pages of the program's calls.
 const wordsScript = `
 exec 2>/dev/null
 if [ "$1" = kubelet ]; then
-	journalctl -u kubelet.service -n 8 --no-pager -o cat
+	journalctl -u kubelet.service -n 200 --no-pager -o cat |
+		grep -E '^(panic|fatal error|[EF][0-9]{4} |kubelet.service: (Main|Failed))' | tail -n 6 | cut -c 1-600
 	exit 0
 fi
 for log in $(ls -t /var/log/pods/kube-system_"$1"-*/"$1"/*.log | head -n 4); do
