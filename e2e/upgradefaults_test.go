@@ -203,7 +203,7 @@ func (f faulty) testPowerLossHalfWay(t *testing.T) {
 		t.Fatalf("it never came to h2: %s", r)
 	}
 	must(t, <-killed)
-	if r.took > bounded {
+	if t.Log(r); r.took > bounded {
 		t.Errorf("it went on for %s", r.took)
 	}
 	f.loads.awaitCalm(t)

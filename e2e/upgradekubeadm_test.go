@@ -107,7 +107,7 @@ func (s *site) kubeadmCluster(t *testing.T) {
 	t.Helper()
 	kubeadm, err := build.Kubeadm(t.Context(), artifactsOf(older))
 	must(t, err)
-	s.apply(t, "--only", "kernel,runtime,binaries,images")
+	s.myadm(t, nil, "apply", "-f", s.document, "--bundle", s.bundle, "--only", "kernel,runtime,binaries,images").want(t, 0)
 	units := filepath.Join(t.TempDir(), "units")
 	must(t, os.MkdirAll(filepath.Join(units, "kubelet.service.d"), 0o755))
 	must(t, os.WriteFile(filepath.Join(units, "kubelet.service"), []byte(kubeletUnit), 0o644))
