@@ -46,7 +46,7 @@ const recoverPatience = time.Minute
 // answer. There may be a cluster to close also with an error.
 func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version string) (c *cluster.Cluster, from string, unreached, err error) {
 	t.version = version
-	cfg, err := t.load(config.RoleWorker)
+	cfg, err := t.load(config.RoleControlPlane) // a document without one is refused; joined corrects it
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -112,8 +112,8 @@ func joined(ctx context.Context, c *cluster.Cluster, ask bool) error {
 			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
 		case !infos[0].Exists:
 			errs = append(errs, fmt.Errorf("%s is no node of a cluster: %s: %w; hint: myadm join, or take it out of the hosts", n.Name(), config.KubeletConf, fs.ErrNotExist))
-		case ask && infos[1].Exists:
-			n.Spec.Roles = []config.Role{config.RoleControlPlane}
+		case ask && !infos[1].Exists:
+			n.Spec.Roles = []config.Role{config.RoleWorker}
 		}
 	}
 	for i := range c.Config.Spec.Hosts {
