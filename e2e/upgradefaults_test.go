@@ -137,7 +137,7 @@ func (f faulty) testServerNeverStarts(t *testing.T) {
 	f.wantUntouched(t, func() {
 		f.upgrade(t).want(t, 3).wantWords(t, "removed-feature-gate", "h1: kube-apiserver: "+removedGate+"=true", "hint: remove it")
 	})
-	f.upgrade(t, append(ignoreGates, "--timeout", "40s")...).want(t, 1).
+	f.upgrade(t, append(ignoreGates, "--timeout", "20s")...).want(t, 1).
 		wantWords(t, "h1", "kube-apiserver "+newest, "unrecognized feature gate: "+removedGate, healthyAgain)
 	f.wantRuns(t, "h1", older)
 	f.editServer(t, "h1", "/"+removedGate+"/d")
@@ -232,7 +232,7 @@ func (f faulty) testKubeletNeverStarts(t *testing.T) {
 // upgradeWith runs upgrade apply with another bundle, whose control plane is not long waited for.
 func (f faulty) upgradeWith(t *testing.T, bundle string) result {
 	t.Helper()
-	return f.myadm(t, nil, "upgrade", "apply", newest, "-f", f.document, "--bundle", bundle, "--timeout", "30s", "-v")
+	return f.myadm(t, nil, "upgrade", "apply", newest, "-f", f.document, "--bundle", bundle, "--timeout", "20s", "-v")
 }
 
 // editServer changes the manifest of an API server by a script of sed, and waits until it runs with that. With its kubelet
