@@ -167,7 +167,7 @@ func (s *site) wantVersion(t *testing.T, version string, nodes ...string) {
 	}
 }
 
-// snapshot is where the state before the upgrade is kept on the first control plane.
+// snapshotFolder is where the state before the upgrade is kept on the first control plane.
 const snapshotFolder = "/var/backups/myadm"
 
 // wantTidy fails the test if the upgrade has left anything on the hosts but its snapshot.
@@ -219,14 +219,6 @@ func (s *site) testUpgradeAgain(t *testing.T) {
 	}
 	if diff := lives.difference(s.lives(t)); diff != "" {
 		t.Errorf("containers (-before +after):\n%s", diff)
-	}
-}
-
-// wantServing waits until the API answers through the endpoint of each of these nodes.
-func (s *site) wantServing(t *testing.T, nodes ...string) {
-	t.Helper()
-	for _, n := range nodes {
-		s.wantEndpoint(t, n)
 	}
 }
 
