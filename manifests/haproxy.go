@@ -70,7 +70,8 @@ func balancerFile(pod *corev1.Pod, security *corev1.SecurityContext) (host.File,
 //
 // An API server that does not answer is found out in three seconds, and loses its connections at once, so that clients
 // need not find out themselves: check (inter, fall) and shutdown-sessions. After a reload the old worker checks no longer,
-// and its dead connections end by TCP's own means (tcp-ut, srvtcpka).
+// and its dead connections end by TCP's own means (tcp-ut, which HAProxy 2.6 does not take from default-server, and
+// srvtcpka).
 //
 // The servers are those that the document and the cluster named when the file was written. Those that come later are found
 // by the name of a headless Service of the API servers, and serve when none of the list does: a node whose list has grown
@@ -106,7 +107,7 @@ func haproxyConfig(p Params, version string) string {
 	}
 	var servers strings.Builder
 	for _, s := range p.APIServers {
-		fmt.Fprintf(&servers, "\tserver %s %s\n", s.Name, s.Address)
+		fmt.Fprintf(&servers, "\tserver %s %s tcp-ut 5s\n", s.Name, s.Address)
 	}
 	return fmt.Sprintf(markComment+`the load balancer of the API servers.
 global
@@ -152,8 +153,8 @@ backend api
 	option httpchk
 	http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
 	http-check expect status 200,401,403
-	default-server check check-ssl verify none inter 1s fastinter 500ms fall 2 rise 1 on-marked-down shutdown-sessions tcp-ut 5s
-%[4]s	server-template dns- 9 %[5]s.%[6]s.svc.%[7]s:%[8]d resolvers cluster resolve-prefer %[9]s init-addr none backup inter 5s
+	default-server check check-ssl verify none inter 1s fastinter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+%[4]s	server-template dns- 9 %[5]s.%[6]s.svc.%[7]s:%[8]d resolvers cluster resolve-prefer %[9]s init-addr none backup inter 5s tcp-ut 5s
 
 frontend health
 	mode http
