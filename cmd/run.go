@@ -19,9 +19,13 @@ type selection struct {
 
 func (s *selection) register(cmd *cobra.Command) {
 	s.registerNames(cmd)
+	s.registerIgnore(cmd)
 	f := cmd.Flags()
-	f.StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
 	f.DurationVar(&s.timeout, "timeout", 4*time.Minute, "limit for the control plane to become healthy, and for a node to become Ready")
+}
+
+func (s *selection) registerIgnore(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
 }
 
 // registerNames adds the flags that name phases, and no others.

@@ -30,7 +30,8 @@ type upgradeFlags struct {
 func (f *upgradeFlags) register(cmd *cobra.Command) {
 	f.target.register(cmd)
 	cmd.Flags().StringVar(&f.bundle, "bundle", "", "bundle of the version's binaries and images: a folder or a file")
-	f.selection.register(cmd)
+	f.selection.registerNames(cmd)
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 4*time.Minute, "limit for each component to become healthy, and for each node to become Ready")
 	f.output.register(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and change nothing")
 	registerDrain(cmd.Flags(), &f.drain)
@@ -63,6 +64,7 @@ Running it again carries on where it was stopped, and changes nothing when there
 		},
 	}
 	flags.register(cmd)
+	flags.registerIgnore(cmd)
 	cmd.Flags().BoolVar(&flags.force, "force", false, "go to an older patch release")
 	cmd.Flags().StringVar(&flags.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are upgraded at a time: a `number`, or a percentage such as 25%")
 	return cmd
