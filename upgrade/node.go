@@ -134,12 +134,12 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 			e.data, e.copyTo = dir+"/member", etcdCopy(dir)
 		}
 	}
-	if hasStackedEtcd(c, n) && m.moves(manifests.EtcdName) {
+	if slices.Contains(e.end, manifests.EtcdName) {
 		if err := yield(ctx, c, n); err != nil {
 			return nil, err
 		}
 	}
-	if m.moves(manifests.APIServerName) {
+	if slices.Contains(e.end, manifests.APIServerName) {
 		workflow.Tell(ctx, "take it out of the endpoint")
 		if err := rebalance(ctx, c); err != nil {
 			return nil, err
@@ -337,6 +337,10 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, s
 			e.runtime = e.runtime || b.runtime
 			if b.Name == kubelet {
 				want[kubelet] = "" // whichever it was
+				e.end = nil        // all, as in machine.exchange
+				for _, p := range m.pods {
+					e.end = append(e.end, p.name)
+				}
 			}
 		}
 	}

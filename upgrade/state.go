@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -151,14 +152,20 @@ func (m machine) moves(name string) bool {
 }
 
 // exchange is what replaces all that changes, and the files that have to be on the host before.
+//
+// With another kubelet all static pods end, also those that stay as they are: kubelets of two minors give a manifest two
+// UIDs, and the second pod of an etcd would start beside the first one.
 func (m machine) exchange() (exchange, []host.File) {
 	var e exchange
 	var files []host.File
+	newKubelet := slices.ContainsFunc(m.stale, func(b binary) bool { return b.Name == kubelet })
 	for _, p := range m.pods {
+		if p.changes() || newKubelet {
+			e.end = append(e.end, p.name)
+		}
 		if !p.changes() {
 			continue
 		}
-		e.end = append(e.end, p.name)
 		f := host.File{Path: path.Join(folder, p.name+".yaml"), Mode: 0o600, Data: p.manifest}
 		files = append(files, f)
 		e.moves = append(e.moves, move{from: f.Path, to: manifests.StaticPodPath(p.name), keep: keptPod(p.name)})
