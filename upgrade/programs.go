@@ -32,7 +32,7 @@ pids_of() {
 	true
 }
 restarts_of() {
-	dir=$(ls -td /var/log/pods/kube-system_"$1"-*/"$1" 2>/dev/null | head -n 1)
+	dir=$(ls -td /var/log/pods/kube-system_"$1"-*/"$1" 2>/dev/null | grep -v '_[^_/]*-[^_/]*/[^/]*$' | head -n 1)
 	[ -n "$dir" ] || return 0
 	uid=${dir%/*}
 	echo "${uid##*_}" "$(ls "$dir" | sed -n 's/^\([0-9]*\)\.log$/\1/p' | sort -n | tail -n 1)"
