@@ -48,9 +48,6 @@ func TestConformance(t *testing.T) {
 				return dial(t, server, ssh.Options{SudoPassword: []byte("hunter 2")})
 			}
 			tt.suite(t, open, func(t *testing.T) string { return t.TempDir() })
-			if n := server.MostSessions(); n > 9 {
-				t.Errorf("%d sessions were open at once: there is none to spare", n)
-			}
 		})
 	}
 }

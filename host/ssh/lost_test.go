@@ -135,6 +135,34 @@ func TestFewSessions(t *testing.T) {
 	}
 }
 
+// TestSessionsAtOnce: however much runs at once, one of the ten sessions that sshd allows stays free.
+func TestSessionsAtOnce(t *testing.T) {
+	server := sshdtest.New(t, sshdtest.Config{})
+	h := dial(t, server, ssh.Options{})
+	if err := h.WriteFiles(t.Context(), host.File{Path: t.TempDir() + "/f", Mode: 0o600}); err != nil { // which SFTP is for
+		t.Fatal(err)
+	}
+	stdin, release := io.Pipe()
+	var all errgroup.Group
+	for range 20 {
+		all.Go(func() error {
+			_, err := h.Run(t.Context(), host.Cmd{Argv: []string{"cat"}, Stdin: stdin}) // until there is an end to read
+			return err
+		})
+	}
+	eventually(t, "as much runs as may", func() bool { return server.MostSessions() >= 9 })
+	if _, err := h.ReadFile(t.Context(), "/etc/passwd"); err != nil {
+		t.Error(err)
+	}
+	if n := server.MostSessions(); n > 9 {
+		t.Errorf("%d sessions were open at once: there is none to spare", n)
+	}
+	release.Close()
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestManyPaths: a list of names longer than a command line may be.
 func TestManyPaths(t *testing.T) {
 	h := dial(t, sshdtest.New(t, sshdtest.Config{}), ssh.Options{})
