@@ -1,0 +1,96 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// putBackPatience is how long what worked before may take to work again.
+const putBackPatience = 2 * time.Minute
+
+// putBack makes a node what it was before, waits until it is that, and returns the reason with what became of it. An etcd
+// that is well stays in its new version: what it has been given to keep since is not to be lost.
+func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError, opts Options) error {
+	e, want, err := kept(ctx, c, n, m, sick)
+	if err != nil {
+		return errors.Join(sick, err)
+	}
+	if len(e.moves) == 0 {
+		return sick
+	}
+	workflow.Tell(ctx, "put back what it ran: "+sick.Component+" is not healthy")
+	if err := e.run(ctx, n); err != nil {
+		return errors.Join(sick, fmt.Errorf("put back what ran before: %w", err))
+	}
+	opts.Patience = putBackPatience
+	if err := arrive(ctx, c, n, want, nil, opts); err != nil {
+		return errors.Join(sick, fmt.Errorf("put back what ran before, and it is not healthy either: %w", err))
+	}
+	return fmt.Errorf("%w\nwhat ran before is back and healthy; hint: mend the cause and run the same command again", sick)
+}
+
+// kept is the exchange that puts back what the host has kept, and the versions that are then to run.
+func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError) (exchange, map[string]string, error) {
+	var e exchange
+	want := m.wanted(c)
+	keepEtcd := false
+	if hasStackedEtcd(c, n) && sick.Component != manifests.EtcdName {
+		keepEtcd = memberMissing(ctx, c, n) == nil
+	}
+	dir := c.Config.Spec.Etcd.DataDir
+	paths := []string{etcdCopy(dir)}
+	for _, p := range m.pods {
+		paths = append(paths, keptPod(p.name))
+	}
+	for _, b := range m.all {
+		paths = append(paths, b.previous)
+	}
+	infos, err := n.Stat(ctx, paths...)
+	if err != nil {
+		return e, nil, err
+	}
+	there := map[string]bool{}
+	for _, i := range infos {
+		there[i.Path] = i.Exists
+	}
+	for _, p := range m.pods {
+		at := keptPod(p.name)
+		if !there[at] || p.name == manifests.EtcdName && keepEtcd {
+			continue
+		}
+		old, err := n.ReadFile(ctx, at)
+		if err != nil {
+			return e, nil, err
+		}
+		image, err := manifests.PodImage(old)
+		if err != nil {
+			return e, nil, fmt.Errorf("%s: %w", at, err)
+		}
+		want[p.name] = tagOf(image)
+		e.end = append(e.end, p.name)
+		e.moves = append(e.moves, move{from: at, to: manifests.StaticPodPath(p.name), keep: folder + "/" + p.name + ".yaml"})
+		if p.name == manifests.EtcdName && there[etcdCopy(dir)] {
+			e.data, e.copyFrom = dir+"/member", etcdCopy(dir)
+		}
+	}
+	for _, b := range m.all {
+		if there[b.previous] {
+			e.moves = append(e.moves, move{from: b.previous, to: b.Target, keep: b.staged})
+			e.runtime = e.runtime || b.runtime
+			if b.Name == kubelet {
+				want[kubelet] = "" // whichever it was
+				e.end = nil        // all, as in machine.exchange
+				for _, p := range m.pods {
+					e.end = append(e.end, p.name)
+				}
+			}
+		}
+	}
+	return e, want, nil
+}
