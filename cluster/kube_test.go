@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -194,4 +195,52 @@ func TestKubeIsInterruptedWhileItAsks(t *testing.T) {
 	if client, err := c.Kube(ctx); client != nil || !errors.Is(err, stop) {
 		t.Errorf("got %v, %v", client, err)
 	}
+}
+
+// A control plane that is at work on itself is not asked, and no load balancer is told of it, until it is taken back. It
+// is nevertheless asked where nobody else can be.
+func TestSetAside(t *testing.T) {
+	c := &Cluster{Config: &config.Cluster{}}
+	config.SetDefaults(c.Config)
+	var servers []*kubetest.Server
+	for i := range 2 {
+		n, s := withAPI(t, fmt.Sprintf("cp-%d", i+1))
+		n.Spec.AdvertiseAddress = fmt.Sprintf("10.0.0.%d", i+1)
+		c.Nodes, servers = append(c.Nodes, n), append(servers, s)
+		c.Config.Spec.Hosts = append(c.Config.Spec.Hosts, n.Spec)
+	}
+	asked := func(want int, known ...string) {
+		t.Helper()
+		client, err := c.Kube(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		if !strings.HasSuffix(client.Server(), servers[want].Address()) {
+			t.Errorf("%s is asked, want that of cp-%d", client.Server(), want+1)
+		}
+		var got []string
+		for _, s := range c.APIServers() {
+			got = append(got, s.String())
+		}
+		if !slices.Equal(got, known) {
+			t.Errorf("API servers %q, want %q", got, known)
+		}
+	}
+	asked(0, "10.0.0.1:6443", "10.0.0.2:6443")
+	c.SetAside(c.Nodes[0])
+	asked(1, "10.0.0.2:6443")
+	c.SetAside(c.Nodes[1]) // one at a time
+	asked(0, "10.0.0.1:6443")
+	c.TakeBack()
+	asked(0, "10.0.0.1:6443", "10.0.0.2:6443")
+	servers[1].SetHealth("/readyz", "etcd is not ready")
+	c.SetAside(c.Nodes[0])
+	asked(0, "10.0.0.2:6443")
+	c.TakeBack()
+	c.Nodes = c.Nodes[1:]
+	c.Config.Spec.Hosts = c.Config.Spec.Hosts[1:]
+	servers = servers[1:]
+	c.SetAside(c.Nodes[0]) // nobody else serves
+	asked(0, "10.0.0.2:6443")
 }

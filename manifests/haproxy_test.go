@@ -100,3 +100,21 @@ func TestLoadBalancersAreNoAPIServers(t *testing.T) {
 		t.Errorf("%v does not select an API server with %v", selector, server.Labels)
 	}
 }
+
+// A kubelet of another version must not take the same pod for a new one, and cut its connections: the pod has a UID, in the
+// form of a static pod's, that only its content makes another.
+func TestHAProxysPodKeepsItsUID(t *testing.T) {
+	p := balancedCluster(t)
+	uid := func() string { return string(pod(t, must[host.File](t)(manifests.HAProxy(p))).UID) }
+	first := uid()
+	if len(first) != 32 || strings.Trim(first, "0123456789abcdef") != "" {
+		t.Errorf("the UID is %q", first)
+	}
+	if again := uid(); again != first {
+		t.Errorf("the second time it is %s, not %s", again, first)
+	}
+	p.Images.HAProxy += "-1"
+	if other := uid(); other == first {
+		t.Error("a pod with another image has the same UID")
+	}
+}

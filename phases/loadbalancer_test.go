@@ -235,3 +235,51 @@ func TestKeepalivedKnowsItsPeers(t *testing.T) {
 		t.Errorf("a worker has got %q", writes)
 	}
 }
+
+// A load balancer is told of a control plane that is set aside, and of its return, without another change: neither is it
+// placed where there is none, nor started where it does not run.
+func TestRebalance(t *testing.T) {
+	c, machines := testCluster(t, "cp-1", "cp-2", "w-1")
+	c.Config.Spec.LoadBalancer.Type = config.LoadBalancerNodeLocal
+	for _, m := range machines {
+		m.balance()
+	}
+	run(t, LoadBalancer(c, c.Nodes))
+	m := machines[2]
+	m.balancer.start()
+	m.touch(balancerPod, 0o600, "theirs\n")
+	rebalance := func(reloads int, want ...string) {
+		t.Helper()
+		m.ResetRecord()
+		before := m.balancer.reloads
+		if err := Rebalance(t.Context(), c, c.Nodes[2]); err != nil {
+			t.Fatal(err)
+		}
+		if got := asks(m); !slices.Equal(got, want) {
+			t.Errorf("it asks %q, want %q", got, want)
+		}
+		if got := m.balancer.reloads - before; got != reloads || len(m.Writes()) != reloads || len(m.Runs()) != reloads {
+			t.Errorf("%d reloads, want %d; wrote %q, ran %q", got, reloads, m.Writes(), m.Runs())
+		}
+	}
+	rebalance(0, "10.0.0.1", "10.0.0.2")
+	c.SetAside(c.Nodes[0])
+	rebalance(1, "10.0.0.2")
+	rebalance(0, "10.0.0.2")
+	c.TakeBack()
+	rebalance(1, "10.0.0.1", "10.0.0.2")
+
+	c.SetAside(c.Nodes[1])
+	machines[0].ResetRecord()
+	if err := Rebalance(t.Context(), c, c.Nodes[0]); err != nil || len(machines[0].Runs()) > 0 {
+		t.Errorf("one that does not run: %v, ran %q", err, machines[0].Runs())
+	}
+	if file, _ := machines[0].Get(manifests.HAProxyConfigPath); strings.Contains(string(file.Data), "10.0.0.2:") {
+		t.Error("one that does not run would start with the old list")
+	}
+	c.Config.Spec.LoadBalancer.Type = config.LoadBalancerExternal
+	m.ResetRecord()
+	if err := Rebalance(t.Context(), c, c.Nodes[2]); err != nil || len(m.Commands())+len(m.Writes()) > 0 {
+		t.Errorf("a host without one: %v, %q", err, m.Writes())
+	}
+}
