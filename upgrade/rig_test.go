@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/etcd/etcdtest"
@@ -86,13 +87,17 @@ func rigBundle(t *testing.T) *bundle.Bundle {
 	return b
 }
 
-// newRig makes a cluster of a control plane, cp-1, and workers.
+// newRig makes a cluster of a control plane, cp-1, and workers. Etcd runs only where there are none: workers need none.
 func newRig(t *testing.T, workers ...string) *rig {
 	t.Helper()
-	member := etcdtest.NewTLS(t).Start("cp-1")
+	server, pki := "10.0.0.1", certs.Files{}
+	if len(workers) == 0 {
+		member := etcdtest.NewTLS(t).Start("cp-1")
+		server, pki = member.Address.String(), member.PKI()
+	}
 	r := &rig{api: kubetest.NewServer(t), hosts: map[string]*rigHost{}}
 	cfg := &config.Cluster{}
-	cfg.Spec.Hosts = []config.Host{{Name: "cp-1", AdvertiseAddress: member.Address.String(), Roles: []config.Role{config.RoleControlPlane}}}
+	cfg.Spec.Hosts = []config.Host{{Name: "cp-1", AdvertiseAddress: server, Roles: []config.Role{config.RoleControlPlane}}}
 	for i, name := range workers {
 		cfg.Spec.Hosts = append(cfg.Spec.Hosts, config.Host{Name: name, AdvertiseAddress: fmt.Sprintf("10.0.0.%d", i+2), Roles: []config.Role{config.RoleWorker}})
 	}
@@ -114,7 +119,7 @@ func newRig(t *testing.T, workers ...string) *rig {
 		}
 		h.Put(manifests.ContainerdUnit([]string{rigContainerd}))
 		if spec.HasRole(config.RoleControlPlane) {
-			for path, data := range member.PKI() {
+			for path, data := range pki {
 				h.Put(host.File{Path: path, Mode: 0o600, Data: data})
 			}
 			h.Put(host.File{Path: config.SuperAdminConf, Mode: 0o600, Data: r.api.Kubeconfig()})
@@ -123,7 +128,7 @@ func newRig(t *testing.T, workers ...string) *rig {
 			}
 			h.Mkdir(cfg.Spec.Etcd.DataDir+"/member", 0o700)
 		}
-		h.answer(member.Address.String(), ok.Listener.Addr().String())
+		h.answer(server, ok.Listener.Addr().String())
 		r.Nodes = append(r.Nodes, &cluster.Node{Host: h, Spec: spec, Facts: cluster.Facts{Arch: "amd64", Hostname: spec.Name}})
 		r.api.Put(t, &corev1.Node{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: spec.Name},
