@@ -75,8 +75,10 @@ if [ -n "$copy" ] && [ ! -e "$copy" ]; then
 	mv -T "$copy.part" "$copy"
 fi
 if [ -n "$back" ] && [ -e "$back" ]; then
-	rm -rf "$data.failed"
-	mv -T "$data" "$data.failed"
+	if [ -e "$data" ]; then
+		rm -rf "$data.failed"
+		mv -T "$data" "$data.failed"
+	fi
 	mv -T "$back" "$data"
 fi
 while [ $# -gt 0 ]; do

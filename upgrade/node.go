@@ -62,6 +62,7 @@ func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow
 				if ended, err = replace(ctx, c, n, m, opts); err != nil {
 					return err
 				}
+				m.replaced = true
 			}
 			return settle(ctx, c, n, m, ended, opts)
 		},
@@ -181,6 +182,11 @@ func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string, ended tenures, opts Options) error {
 	if err := judge(ctx, c, n, want, opts.Patience); err != nil {
 		return err
+	}
+	if hasStackedEtcd(c, n) {
+		if err := forgetEtcd(ctx, c, n); err != nil {
+			return err
+		}
 	}
 	if n.Spec.HasRole(config.RoleControlPlane) {
 		c.TakeBack()

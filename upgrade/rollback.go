@@ -39,9 +39,10 @@ func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError) (exchange, map[string]string, error) {
 	var e exchange
 	want := m.wanted(c)
-	keepEtcd := false
-	if hasStackedEtcd(c, n) && sick.Component != manifests.EtcdName {
-		keepEtcd = memberMissing(ctx, c, n) == nil
+	if hasStackedEtcd(c, n) && sick.Component != manifests.EtcdName && memberMissing(ctx, c, n) == nil {
+		if err := forgetEtcd(ctx, c, n); err != nil {
+			return e, nil, err
+		}
 	}
 	dir := c.Config.Spec.Etcd.DataDir
 	paths := []string{etcdCopy(dir)}
@@ -61,7 +62,7 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, s
 	}
 	for _, p := range m.pods {
 		at := keptPod(p.name)
-		if !there[at] || p.name == manifests.EtcdName && keepEtcd {
+		if !there[at] {
 			continue
 		}
 		old, err := n.ReadFile(ctx, at)
@@ -75,7 +76,7 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, s
 		want[p.name] = tagOf(image)
 		e.end = append(e.end, p.name)
 		e.moves = append(e.moves, move{from: at, to: manifests.StaticPodPath(p.name), keep: folder + "/" + p.name + ".yaml"})
-		if p.name == manifests.EtcdName && there[etcdCopy(dir)] {
+		if p.name == manifests.EtcdName && there[etcdCopy(dir)] && m.replaced {
 			e.data, e.copyFrom = dir+"/member", etcdCopy(dir)
 		}
 	}
@@ -93,4 +94,14 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, s
 		}
 	}
 	return e, want, nil
+}
+
+// forgetEtcd removes what would put an etcd back. One that has been well has been given data to keep since, which neither
+// the copy has nor an older etcd could read. For the same reason a copy counts only in the run that has made it: what
+// happened between two runs nobody knows.
+func forgetEtcd(ctx context.Context, c *cluster.Cluster, n *cluster.Node) error {
+	if err := n.Remove(ctx, etcdCopy(c.Config.Spec.Etcd.DataDir), keptPod(manifests.EtcdName)); err != nil {
+		return fmt.Errorf("remove the copy of etcd's data: %w", err)
+	}
+	return nil
 }

@@ -44,6 +44,8 @@ type machine struct {
 	pods  []pod    // of a control plane
 	stale []binary // that are not in place yet
 	all   []binary
+
+	replaced bool // in this run
 }
 
 // look reads a host's static pods and compares its binaries with the bundle's.
