@@ -100,23 +100,26 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 	tick := time.NewTicker(watchPause)
 	defer tick.Stop()
 	before := map[string]int{} // restarts that were not this run's, by what was started
+	wrong := ""                // by the last look that told anything
 	for {
 		p, err := running(ctx, n)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			wrong = ""
+			for _, name := range slices.Sorted(maps.Keys(want)) {
+				r := p.restarts[name]
+				if _, seen := before[r.of]; !seen {
+					before[r.of] = r.n
+				}
+				if again := r.n - before[r.of]; again >= maxRestarts {
+					return &illError{Component: name, Err: fmt.Errorf("it was started %d times and has ended each time", again+1)}
+				}
+				if want[name] != "" && !p.runs(name, want[name]) && wrong == "" {
+					wrong = name
+				}
+			}
+		case ctx.Err() == nil:
 			return err
-		}
-		wrong := ""
-		for _, name := range slices.Sorted(maps.Keys(want)) {
-			r := p.restarts[name]
-			if _, seen := before[r.of]; !seen {
-				before[r.of] = r.n
-			}
-			if again := r.n - before[r.of]; again >= maxRestarts {
-				return &illError{Component: name, Err: fmt.Errorf("it was started %d times and has ended each time", again+1)}
-			}
-			if want[name] != "" && !p.runs(name, want[name]) && wrong == "" {
-				wrong = name
-			}
 		}
 		if healthy.Err() != nil && wrong == "" {
 			return nil
