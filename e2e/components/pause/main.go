@@ -11,7 +11,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "-v" {
-		os.Stdout.WriteString("pause\n")
+		_, _ = os.Stdout.WriteString("pause\n") // there is nobody to tell
 		return
 	}
 	signals := make(chan os.Signal, 1)
