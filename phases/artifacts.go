@@ -70,8 +70,8 @@ func nodeBinaries(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error
 	return slices.DeleteFunc(binaries, func(a bundle.Artifact) bool { return slices.Contains(a.Roles, bundle.RoleRuntime) }), err
 }
 
-// diffBinaries compares binaries with what is on the host, by checksum and in one round trip.
-func diffBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact) ([]workflow.Change, error) {
+// DiffBinaries compares binaries with what is on the host, by checksum and in one round trip.
+func DiffBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact) ([]workflow.Change, error) {
 	paths := make([]string, len(binaries))
 	for i, a := range binaries {
 		paths[i] = a.Target
@@ -90,15 +90,17 @@ func diffBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact
 	return changes, nil
 }
 
-// sendBinaries uploads the binaries that changes names, several at a time.
-func sendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries []bundle.Artifact, changes []workflow.Change) error {
+// SendBinaries uploads the binaries that changes names, several at a time.
+func SendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries []bundle.Artifact, changes []workflow.Change) error {
 	var wanted []bundle.Artifact
+	var total int64 // each place counts, also where two have the same content
 	for _, a := range binaries {
 		if hasObject(changes, a.Target) {
 			wanted = append(wanted, a)
+			total += a.Size
 		}
 	}
-	count := newCounter(ctx, bundle.TotalSize(wanted))
+	count := newCounter(ctx, total)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(3) // enough to fill a connection with the small ones' round trips
 	for _, a := range wanted {
@@ -163,7 +165,7 @@ func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err != nil {
 				return nil, err
 			}
-			changes, err := diffBinaries(ctx, r, binaries)
+			changes, err := DiffBinaries(ctx, r, binaries)
 			if err != nil {
 				return nil, err
 			}
@@ -184,7 +186,7 @@ func Binaries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err := writeChanged(ctx, h, wanted[:1], changes); err != nil {
 				return err
 			}
-			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
+			if err := SendBinaries(ctx, c, h, binaries, changes); err != nil {
 				return err
 			}
 			return writeChanged(ctx, h, wanted[1:], changes)

@@ -34,7 +34,7 @@ func Runtime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err != nil {
 				return nil, err
 			}
-			changes, err := diffBinaries(ctx, r, binaries)
+			changes, err := DiffBinaries(ctx, r, binaries)
 			if err != nil {
 				return nil, err
 			}
@@ -54,7 +54,7 @@ func Runtime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err := writeChanged(ctx, h, files, changes); err != nil {
 				return err
 			}
-			if err := sendBinaries(ctx, c, h, binaries, changes); err != nil {
+			if err := SendBinaries(ctx, c, h, binaries, changes); err != nil {
 				return err
 			}
 			left, err := diffUnit(ctx, h, service.reading(binaries))

@@ -3,7 +3,7 @@ package upgrade
 import (
 	"context"
 	"fmt"
-	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/myadm/myadm/bundle"
@@ -12,6 +12,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/workflow"
 )
 
 // binary is a program of the bundle, and where a host has it.
@@ -105,25 +106,14 @@ func managesRuntime(ctx context.Context, r host.Reader) (bool, error) {
 	return len(manifests.MarkedBinaries(data)) > 0, err
 }
 
-// stale are those of the binaries that are not the bundle's, by one look at the host: at their places or, if staged, where
-// they wait.
-func stale(ctx context.Context, r host.Reader, all []binary, at func(binary) string) ([]binary, error) {
-	paths := make([]string, len(all))
+// stale are those of the binaries that are not the bundle's where the host has them, by one look at the host.
+func stale(ctx context.Context, r host.Reader, all []binary) ([]binary, error) {
+	artifacts := make([]bundle.Artifact, len(all))
 	for i, b := range all {
-		paths[i] = at(b)
+		artifacts[i] = b.Artifact
 	}
-	infos, err := r.Sums(ctx, paths...)
-	if err != nil {
-		return nil, err
-	}
-	var wrong []binary
-	for i, b := range all {
-		if infos[i].SHA256 != b.SHA256 || infos[i].Mode.Perm() != fs.FileMode(b.Mode).Perm() {
-			wrong = append(wrong, b)
-		}
-	}
-	return wrong, nil
+	changes, err := phases.DiffBinaries(ctx, r, artifacts)
+	return slices.DeleteFunc(slices.Clone(all), func(b binary) bool {
+		return !slices.ContainsFunc(changes, func(c workflow.Change) bool { return c.Object == b.Target })
+	}), err
 }
-
-func inPlace(b binary) string { return b.Target }
-func staged(b binary) string  { return b.staged }

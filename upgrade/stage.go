@@ -2,14 +2,11 @@ package upgrade
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"io/fs"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -21,69 +18,35 @@ func Stage(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 		Short: "bring the binaries, beside those that run",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			missing, err := unstaged(ctx, c, r)
-			var changes []workflow.Change
-			for _, b := range missing {
-				changes = append(changes, workflow.Change{Action: workflow.Create, Object: b.staged, Detail: b.Version})
-			}
+			_, changes, err := unstaged(ctx, c, r)
 			return changes, err
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			missing, err := unstaged(ctx, c, h)
+			waiting, changes, err := unstaged(ctx, c, h)
 			if err != nil {
 				return err
 			}
-			var total, sent int64
-			for _, b := range missing {
-				total += b.Size
-			}
-			progress := make(chan int64)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for n := range progress {
-					sent += n
-					workflow.ReportProgress(ctx, "sent", sent, total)
-				}
-			}()
-			g, sending := errgroup.WithContext(ctx)
-			g.SetLimit(3) // as many as fill a connection
-			for _, b := range missing {
-				g.Go(func() error { return b.send(sending, c, h, progress) })
-			}
-			err = g.Wait()
-			close(progress)
-			<-done
-			return err
+			return phases.SendBinaries(ctx, c, h, waiting, changes)
 		},
 	}
 }
 
-// unstaged are the binaries that are neither in place nor staged.
-func unstaged(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]binary, error) {
+// unstaged are the binaries that are not in place, at the places where they are to wait, and what is still to be done for
+// them to wait there.
+func unstaged(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]bundle.Artifact, []workflow.Change, error) {
 	all, err := binaries(ctx, c, r)
 	if err != nil || len(all) == 0 {
-		return nil, err
+		return nil, nil, err
 	}
-	old, err := stale(ctx, r, all, inPlace)
+	old, err := stale(ctx, r, all)
 	if err != nil || len(old) == 0 {
-		return nil, err
+		return nil, nil, err
 	}
-	return stale(ctx, r, old, staged)
-}
-
-func (b binary) send(ctx context.Context, c *cluster.Cluster, h host.Host, progress chan<- int64) error {
-	var before int64
-	blob := host.Blob{
-		Path: b.staged, Mode: fs.FileMode(b.Mode), Size: b.Size, SHA256: b.SHA256,
-		Open: func() (io.ReadSeekCloser, error) { return c.Bundle.Open(ctx, b.Artifact) },
+	waiting := make([]bundle.Artifact, len(old))
+	for i, b := range old {
+		waiting[i] = b.Artifact
+		waiting[i].Target = b.staged
 	}
-	err := h.Upload(ctx, blob, func(onHost int64) {
-		progress <- onHost - before
-		before = onHost
-	})
-	if err != nil {
-		return fmt.Errorf("send %s: %w", b.Name, err)
-	}
-	return nil
+	changes, err := phases.DiffBinaries(ctx, r, waiting)
+	return waiting, changes, err
 }

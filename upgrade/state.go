@@ -60,7 +60,7 @@ func look(ctx context.Context, c *cluster.Cluster, r host.Reader) (machine, erro
 		if m.all, err = binaries(ctx, c, r); err != nil || len(m.all) == 0 {
 			return err
 		}
-		m.stale, err = stale(ctx, r, m.all, inPlace)
+		m.stale, err = stale(ctx, r, m.all)
 		return err
 	})
 	return m, g.Wait()
