@@ -49,7 +49,7 @@ func Diff(s *State, to Target) ([]byte, error) {
 		if text, migrated, err := s.corefile(a, to); err != nil {
 			errs = append(errs, fmt.Errorf("ConfigMap kube-system/%s: %w", a.Name, err))
 		} else {
-			show("ConfigMap kube-system/"+a.Name+" "+corefileKey, []byte(text), []byte(migrated))
+			show("ConfigMap kube-system/"+a.Name+" "+corefileField, []byte(text), []byte(migrated))
 		}
 		show(w.ref.String(), imageLine(a.Image), imageLine(next))
 	}
@@ -72,8 +72,8 @@ func imageLine(image string) []byte { return []byte("image: " + image + "\n") }
 // corefile is the Corefile as it is and as the new version of an addon takes it; both are empty for what is not CoreDNS, and
 // the same where nothing is to be written.
 func (s *State) corefile(a Addon, to Target) (have, want string, err error) {
-	have = s.Config[configKey(corednsName, corefileKey)]
-	if a.Name != corednsName || have == "" {
+	have = s.Config[configKey(coreDNS, corefileField)]
+	if a.Name != coreDNS || have == "" {
 		return "", "", nil
 	}
 	w := a.at(to)

@@ -275,7 +275,7 @@ func (j *findingJudge) addons() {
 			j.warn(findingKept, whereCluster, "", "%s %s", w.ref, kept)
 		}
 		if _, _, err := j.s.corefile(a, j.to); err != nil {
-			j.refuse(findingCorefile, whereCluster, "", "ConfigMap kube-system/%s: %v", corednsName, err)
+			j.refuse(findingCorefile, whereCluster, "", "ConfigMap kube-system/%s: %v", coreDNS, err)
 		}
 	}
 }

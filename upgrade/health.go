@@ -134,7 +134,10 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 			if wrong == "" {
 				return nil
 			}
-			<-tick.C
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
 		case <-tick.C:
 		}
 	}

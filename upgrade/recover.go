@@ -59,12 +59,12 @@ func restore(ctx context.Context, c *cluster.Cluster, n *cluster.Node, sick *ill
 	if err != nil {
 		return errors.Join(sick, err)
 	}
-	e, want, err := kept(ctx, c, n, m, sick)
+	want, err := undo(ctx, c, n, m, sick)
 	if err != nil {
 		return errors.Join(sick, err)
 	}
-	if err := e.run(ctx, n); err != nil {
-		return errors.Join(sick, err)
+	if want == nil {
+		return sick
 	}
 	if err := judge(ctx, c, n, want, putBackPatience); err != nil {
 		return errors.Join(sick, fmt.Errorf("put back what ran before, and it is not healthy either: %w", err))

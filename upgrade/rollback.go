@@ -17,16 +17,13 @@ const putBackPatience = 2 * time.Minute
 // putBack makes a node what it was before, waits until it is that, and returns the reason with what became of it. An etcd
 // that is well stays in its new version: what it has been given to keep since is not to be lost.
 func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError, opts Options) error {
-	e, want, err := kept(ctx, c, n, m, sick)
+	workflow.Tell(ctx, "put back what it ran: "+sick.Component+" is not healthy")
+	want, err := undo(ctx, c, n, m, sick)
 	if err != nil {
 		return errors.Join(sick, err)
 	}
-	if len(e.moves) == 0 {
+	if want == nil {
 		return sick
-	}
-	workflow.Tell(ctx, "put back what it ran: "+sick.Component+" is not healthy")
-	if err := e.run(ctx, n); err != nil {
-		return errors.Join(sick, fmt.Errorf("put back what ran before: %w", err))
 	}
 	opts.Patience = putBackPatience
 	if err := arrive(ctx, c, n, want, nil, opts); err != nil {
@@ -35,15 +32,27 @@ func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	return fmt.Errorf("%w\nwhat ran before is back and healthy; hint: mend the cause and run the same command again", sick)
 }
 
-// kept is the exchange that puts back what the host has kept, and the versions that are then to run.
-func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError) (exchange, map[string]string, error) {
-	var e exchange
-	want := m.wanted(c)
+// undo puts back what a host has kept, and tells the versions that are then to run; nil when there is nothing to put back.
+func undo(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError) (map[string]string, error) {
 	if hasStackedEtcd(c, n) && sick.Component != manifests.EtcdName && memberMissing(ctx, c, n) == nil {
 		if err := forgetEtcd(ctx, c, n); err != nil {
-			return e, nil, err
+			return nil, err
 		}
 	}
+	e, want, err := kept(ctx, c, n, m)
+	if err != nil || len(e.moves) == 0 {
+		return nil, err
+	}
+	if err := e.run(ctx, n); err != nil {
+		return nil, fmt.Errorf("put back what ran before: %w", err)
+	}
+	return want, nil
+}
+
+// kept is the exchange that puts back what the host has kept, and the versions that are then to run.
+func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (exchange, map[string]string, error) {
+	var e exchange
+	want := m.wanted(c)
 	dir := c.Config.Spec.Etcd.DataDir
 	paths := []string{etcdCopy(dir)}
 	for _, p := range m.pods {

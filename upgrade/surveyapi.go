@@ -62,18 +62,13 @@ func (r RequestedAPI) String() string {
 }
 
 // surveyedAddons are the parts that an upgrade gives a new image, with the kind of the object that runs each.
-var surveyedAddons = []struct{ name, kind string }{{corednsName, "Deployment"}, {manifests.KubeProxyName, "DaemonSet"}}
+var surveyedAddons = []struct{ name, kind string }{{coreDNS, "Deployment"}, {manifests.KubeProxyName, "DaemonSet"}}
 
 // surveyedSettings are what the cluster keeps of its configuration and an upgrade writes, as ConfigMaps of kube-system and their keys.
 var surveyedSettings = []struct{ name, key string }{
 	{manifests.KubeadmConfigName, manifests.KubeadmConfigKey},
-	{corednsName, corefileKey},
+	{coreDNS, corefileField},
 }
-
-const (
-	corednsName = "coredns"
-	corefileKey = "Corefile"
-)
 
 // configKey is the place in State.Config of a ConfigMap's key.
 func configKey(name, key string) string { return name + "/" + key }
