@@ -44,7 +44,7 @@ var formerRepositories = []string{config.DefaultImageRepository, "k8s.gcr.io"}
 
 // Addons gives CoreDNS and kube-proxy the images of the cluster's new version, and CoreDNS a Corefile that its new version
 // takes, and waits until all their pods run so, no longer than patience. Nothing else of them changes: what the user has
-// set stays, and images of the user's own and newer ones stay, too (see AddonsKept).
+// set stays, and images of the user's own and newer ones stay, too (preflight names them).
 func Addons(c *cluster.Cluster, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "addons",
@@ -103,22 +103,6 @@ func Addons(c *cluster.Cluster, patience time.Duration) workflow.Phase {
 			return err
 		},
 	}
-}
-
-// AddonsKept says which addons Addons leaves as they are although the version asks for something else, a sentence each.
-func AddonsKept(ctx context.Context, c *cluster.Cluster) ([]string, error) {
-	client, err := c.Kube(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all, err := workloads(ctx, client, c)
-	var sentences []string
-	for _, w := range all {
-		if _, kept := w.next(); kept != "" {
-			sentences = append(sentences, w.ref.String()+" "+kept)
-		}
-	}
-	return sentences, err
 }
 
 // workloads are CoreDNS and kube-proxy as they are in the cluster.
