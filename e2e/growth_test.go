@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,9 +85,10 @@ func (s *site) wantThroughBalancer(t *testing.T, worker string, servers ...strin
 }
 
 // wantLearned takes the API servers that a worker's load balancer was told of away from it, and proves that it knows
-// another one: it asks the cluster's DNS.
-func (s *site) wantLearned(t *testing.T, worker string, told ...string) {
+// another one, a newcomer's: it asks the cluster's DNS.
+func (s *site) wantLearned(t *testing.T, worker, newcomer string, told ...string) {
 	t.Helper()
+	s.awaitKnown(t, worker, newcomer)
 	net := s.inNetwork(t, worker)
 	net("nft", "add table inet e2e")
 	defer net("nft", "delete table inet e2e")
@@ -102,6 +104,35 @@ func (s *site) wantLearned(t *testing.T, worker string, told ...string) {
 		return s.readyz(ctx, t, dial, endpointOf)
 	})
 	t.Logf("%s knows an API server that nobody told it of, after %.1f s", worker, time.Since(began).Seconds())
+}
+
+// awaitKnown waits until every server of the cluster's DNS, asked from a node, names the API server of a control plane. That
+// takes the kubelet's word that its pod is Ready, and a server on the node itself hears of nothing once the API is away.
+func (s *site) awaitKnown(t *testing.T, node, server string) {
+	t.Helper()
+	h, err := s.Host(server)
+	must(t, err)
+	dial := s.dialFrom(t, node)
+	eventually(t, 2*time.Minute, "the API server of "+server+" in DNS", func(ctx context.Context) error {
+		pods, err := s.api(t).CoreV1().Pods("kube-system").List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=kube-dns"})
+		if err != nil {
+			return err
+		}
+		if len(pods.Items) == 0 {
+			return errors.New("there is no server of DNS")
+		}
+		var errs []error
+		for _, p := range pods.Items {
+			resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dial(ctx, "tcp", net.JoinHostPort(p.Status.PodIP, "53"))
+			}}
+			found, err := resolver.LookupHost(ctx, "kube-apiserver.kube-system.svc.cluster.local.")
+			if !slices.Contains(found, h.Address.String()) {
+				errs = append(errs, fmt.Errorf("%s names %v (%v)", p.Name, found, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // testJoinByKey joins a control plane as a user without SSH between the hosts does: a command at the first one's console,
@@ -141,7 +172,7 @@ func (s *site) testJoinByKey(t *testing.T) {
 	s.wantMembers(t, "h1", "h2", "h4")
 	s.wantEndpoint(t, "h4")
 	s.wantOwnEndpoint(t, "h4")
-	s.wantLearned(t, "h3", "h1", "h2")
+	s.wantLearned(t, "h3", "h4", "h1", "h2")
 	if r := s.onHost(t, "h4", nil, append(args, key)...).want(t, 0); !strings.Contains(r.stdout, "with 0 changes") {
 		t.Errorf("joining again has something to do: %s", r)
 	}
