@@ -83,7 +83,7 @@ func parsePrograms(out []byte) programs {
 		name, said, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if pod, ok := strings.CutPrefix(name, "restarts:"); ok {
 			of, count, _ := strings.Cut(said, " ")
-			if n, err := strconv.Atoi(strings.TrimSpace(count)); err == nil && n > 0 {
+			if n, err := strconv.Atoi(strings.TrimSpace(count)); err == nil && n >= 0 {
 				p.restarts[pod] = restarts{of, n}
 			}
 			continue
