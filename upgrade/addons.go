@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -60,15 +61,19 @@ func Addons(c *cluster.Cluster, patience time.Duration) workflow.Phase {
 			}
 			edits, err := addonEdits(ctx, client, all)
 			changes := changesOf(edits)
+			away, awayErr := absent(ctx, client)
+			if err := errors.Join(err, awayErr); err != nil {
+				return nil, err
+			}
 			for _, w := range all {
 				if next, kept := w.next(); next != "" || kept != "" || w.found == nil {
 					continue
 				}
-				if why := kube.Rollout(w.found); why != "" {
+				if why := kube.Rollout(w.found); why != "" && !w.heldUp(away) {
 					changes = append(changes, workflow.Change{Action: workflow.Run, Object: w.ref.String(), Detail: "roll out: it " + why})
 				}
 			}
-			return changes, err
+			return changes, nil
 		},
 		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
 			client, err := c.Kube(ctx)
@@ -88,9 +93,17 @@ func Addons(c *cluster.Cluster, patience time.Duration) workflow.Phase {
 					return err
 				}
 			}
+			away, err := absent(ctx, client)
+			if err != nil {
+				return err
+			}
 			var refs []kube.Ref
 			for _, w := range all {
-				if _, kept := w.next(); kept == "" && w.found != nil {
+				switch _, kept := w.next(); {
+				case kept != "" || w.found == nil:
+				case w.heldUp(away):
+					workflow.Warn(ctx, fmt.Sprintf("%s is not waited for, since a pod of it can start on no node that is not Ready: %s", w.ref, strings.Join(away, ", ")))
+				default:
 					refs = append(refs, w.ref)
 				}
 			}
@@ -104,6 +117,25 @@ func Addons(c *cluster.Cluster, patience time.Duration) workflow.Phase {
 		},
 	}
 }
+
+// absent are the nodes that are not Ready.
+func absent(ctx context.Context, r kube.Reader) ([]string, error) {
+	nodes, err := kube.List[corev1.Node](ctx, r, kube.Selector{APIVersion: "v1", Kind: "Node"})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, n := range nodes {
+		if ready, _ := kube.NodeReady(n); !ready {
+			names = append(names, n.Name)
+		}
+	}
+	return names, nil
+}
+
+// heldUp tells whether the roll-out would wait for nodes that are away: a DaemonSet has a pod on each. What comes after it
+// does not wait for them: a kube-proxy may be as old as a kubelet.
+func (w workload) heldUp(away []string) bool { return w.ref.Kind == "DaemonSet" && len(away) > 0 }
 
 // workloads are CoreDNS and kube-proxy as they are in the cluster.
 func workloads(ctx context.Context, r kube.Reader, c *cluster.Cluster) ([]workload, error) {

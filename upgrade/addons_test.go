@@ -272,6 +272,29 @@ func TestAddonsWaitForTheirPods(t *testing.T) {
 	settles(t, s, p)
 }
 
+// A node that is away keeps no upgrade from going on: its pod of kube-proxy is not waited for, and pods of CoreDNS are.
+func TestAddonsDoNotWaitForNodesThatAreAway(t *testing.T) {
+	c, s := upgradable(t, func(obj *unstructured.Unstructured) {
+		rolledOut(obj)
+		if obj.GetKind() == "DaemonSet" {
+			rollOut(obj, 1)
+		}
+	})
+	s.Put(t, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "w-9"},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}}},
+	})
+	p := Addons(c, enough)
+	perform(t, p)
+	settles(t, s, p)
+	o := s.Object(dnsRef)
+	rollOut(o, 1)
+	s.Put(t, o)
+	if diff := cmp.Diff([]string{"run Deployment kube-system/coredns: roll out: it has updatedReplicas 1 of 2"}, pending(t, s, p)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // addonsKept says which addons Addons leaves as they are although the version asks for something else, a sentence each.
 func addonsKept(ctx context.Context, c *cluster.Cluster) ([]string, error) {
 	client, err := c.Kube(ctx)
