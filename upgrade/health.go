@@ -51,26 +51,53 @@ func judge(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[st
 	g, waiting := errgroup.WithContext(waiting)
 	healthy, all := context.WithCancel(waiting)
 	defer all()
+	var crashed, unhealthy error
 	g.Go(func() error {
 		defer all()
-		return judgeHealth(waiting, c, n, want)
+		unhealthy = judgeHealth(waiting, c, n, want)
+		return unhealthy
 	})
-	g.Go(func() error { return watchCrashes(waiting, healthy, n, want) })
+	g.Go(func() error {
+		crashed = watchCrashes(waiting, healthy, n, want)
+		return crashed
+	})
 	err := g.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var ill *illError
-	if errors.As(err, &ill) {
+	if ill := firstIll(crashed, unhealthy); ill != nil {
 		ill.Version, ill.Words = want[ill.Component], lastWords(ctx, n, ill.Component)
+		return ill
 	}
 	return err
 }
 
-// judgeHealth asks the components themselves, all at the same time.
+// firstIll is the component to blame of those that the errors name: the one that comes up first, since those after it need
+// it. Of two errors that name the same one it is the first.
+func firstIll(errs ...error) *illError {
+	var first *illError
+	rank := func(e *illError) int {
+		if i := slices.Index(componentOrder, e.Component); i >= 0 {
+			return i
+		}
+		return len(componentOrder)
+	}
+	for _, err := range errs {
+		var ill *illError
+		if errors.As(err, &ill) && (first == nil || rank(ill) < rank(first)) {
+			first = ill
+		}
+	}
+	return first
+}
+
+// judgeHealth asks the components themselves, all at the same time, and waits for each; of those that it waits for in vain
+// the error is about the one that comes up first.
 func judgeHealth(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string) error {
 	var g errgroup.Group
-	for _, part := range phases.Components(c) {
+	parts := phases.Components(c)
+	errs := make([]error, len(parts))
+	for i, part := range parts {
 		if _, ok := want[part.Name]; !ok {
 			continue
 		}
@@ -83,16 +110,23 @@ func judgeHealth(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want 
 		g.Go(func() error {
 			for _, p := range probes {
 				if err := kube.WaitHealthy(ctx, p); err != nil {
-					return &illError{Component: part.Name, Err: err}
+					errs[i] = &illError{Component: part.Name, Err: err}
+					return nil
 				}
 			}
 			if part.Name == manifests.EtcdName {
-				return waitMember(ctx, c, n)
+				errs[i] = waitMember(ctx, c, n)
 			}
 			return nil
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if ill := firstIll(errs...); ill != nil {
+		return ill
+	}
+	return errors.Join(errs...)
 }
 
 // watchCrashes looks at what runs until all is healthy, and then that it is what it should be.
