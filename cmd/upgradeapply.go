@@ -37,6 +37,14 @@ func (f *upgradeFlags) register(cmd *cobra.Command) {
 	registerDrain(cmd.Flags(), &f.drain)
 }
 
+// check refuses what would put every component back as soon as it has started.
+func (f *upgradeFlags) check() error {
+	if f.timeout <= 0 {
+		return usageError{fmt.Errorf("--timeout %s: it is more than zero, such as 4m", f.timeout)}
+	}
+	return nil
+}
+
 func newUpgradeApplyCommand(streams Streams) *cobra.Command {
 	var flags upgradeFlags
 	cmd := &cobra.Command{
@@ -73,6 +81,9 @@ Running it again carries on where it was stopped, and changes nothing when there
 func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, version string) error {
 	if err := upgrade.CheckMaxUnavailable(flags.maxUnavailable); err != nil {
 		return usageError{fmt.Errorf("--max-unavailable: %w", err)}
+	}
+	if err := flags.check(); err != nil {
+		return err
 	}
 	flags.mend = !flags.dryRun
 	c, from, unreached, err := flags.connect(ctx, streams, version)
@@ -165,6 +176,9 @@ On a control plane itself no document is needed: HOST is then its own name.`,
 }
 
 func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, names []string) error {
+	if err := flags.check(); err != nil {
+		return err
+	}
 	flags.mend = !flags.dryRun
 	c, from, unreached, err := flags.connect(ctx, streams, flags.version)
 	if c != nil {
