@@ -59,10 +59,15 @@ func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow
 			}
 			var ended tenures
 			if len(m.changes()) > 0 {
-				if ended, err = replace(ctx, c, n, m, opts); err != nil {
+				ended, err = replace(ctx, c, n, m, opts)
+				m.replaced = true
+				var sick *illError
+				if errors.As(err, &sick) {
+					return putBack(ctx, c, n, m, sick, opts)
+				}
+				if err != nil {
 					return err
 				}
-				m.replaced = true
 			}
 			return settle(ctx, c, n, m, ended, opts)
 		},
@@ -123,6 +128,12 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if err := empty(ctx, client, n, opts); err != nil {
 		return nil, err
 	}
+	stopped := false
+	defer func() {
+		if err != nil && !stopped && ctx.Err() == nil { // all of it runs as before, and pods may come back
+			err = errors.Join(err, Uncordon(ctx, client, n.Spec.Name))
+		}
+	}()
 	e, files := m.exchange()
 	if m.moves(manifests.EtcdName) {
 		alone, err := lone(ctx, c, n)
@@ -152,7 +163,11 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 		ended = heldBy(ctx, client, n.Facts.Hostname)
 	}
 	workflow.Tell(ctx, "replace "+strings.Join(append(e.end, kubelet), ", "))
+	stopped = true
 	if err := e.run(ctx, n); err != nil {
+		if _, failed := host.ExitCode(err); failed { // half-way, maybe: the host is to get back what it had
+			err = &illError{Component: "the replacement", Err: err}
+		}
 		return nil, err
 	}
 	workflow.Tell(ctx, "wait until it is healthy")
@@ -168,14 +183,21 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 func etcdCopy(dataDir string) string { return dataDir + "/member.myadm-previous" }
 
 // settle waits until a host runs what it should, and puts it back into service. What does not become healthy is put back
-// as it was, if that was kept. ended are the leases of leaders that have ended on it.
+// as it was, if that was kept. What becomes healthy stays: what was kept is removed, so that no later run puts it back for
+// another reason. ended are the leases of leaders that have ended on it.
 func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, ended tenures, opts Options) error {
 	err := arrive(ctx, c, n, m.wanted(c), ended, opts)
 	var sick *illError
 	if errors.As(err, &sick) {
 		return putBack(ctx, c, n, m, sick, opts)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := n.Remove(ctx, m.keeps()...); err != nil {
+		return fmt.Errorf("remove what was kept to go back: %w", err)
+	}
+	return nil
 }
 
 // arrive waits until the programs of a node are healthy and its kubelet says so, and lets pods come to it again.

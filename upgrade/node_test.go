@@ -1,6 +1,8 @@
 package upgrade
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/manifests"
@@ -59,7 +60,7 @@ func TestWorkersConverge(t *testing.T) {
 		h := r.hosts[name]
 		want := map[string]string{}
 		for _, path := range []string{rigKubelet, "/usr/local/bin/kubectl", rigContainerd} {
-			want[path], want[config.PreviousBinary(path)] = newVersion, oldVersion
+			want[path] = newVersion // and the one before is gone: nothing can put it back any more
 		}
 		if diff := cmp.Diff(want, h.files()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
@@ -111,6 +112,57 @@ func TestWorkerIsPutBack(t *testing.T) {
 	perform(t, Stage(r.Cluster, r.Workers()), Workers(r.Cluster, r.Workers(), rigOptions()))
 	if got := r.node(t, "w-1"); got != newVersion {
 		t.Errorf("node w-1 is %s", got)
+	}
+}
+
+// A host on which the replacement itself fails gets back what it had, and serves again.
+func TestReplacementThatFailsIsPutBack(t *testing.T) {
+	r := newRig(t, "w-1", "w-2")
+	h := r.hosts["w-1"]
+	h.breaks = 1
+	perform(t, Stage(r.Cluster, r.Workers()))
+	fails(t, Workers(r.Cluster, r.Workers(), rigOptions()), "w-1: workers: the replacement", "containerd.service failed", "what ran before is back and healthy")
+	if len(h.exchanges) != 2 || h.version(kubelet) != oldVersion {
+		t.Errorf("the kubelet is %s; exchanges %q", h.version(kubelet), h.exchanges)
+	}
+	if got := r.node(t, "w-1"); got != oldVersion {
+		t.Errorf("node w-1 is %s", got)
+	}
+	if len(r.hosts["w-2"].exchanges) > 0 {
+		t.Error("the next worker was begun")
+	}
+}
+
+// A node that was emptied in vain, since nothing could be stopped then, takes pods again.
+func TestControlPlaneThatMustNotStop(t *testing.T) {
+	r := newRig(t, "w-1") // and so no etcd, which has to be asked before anything stops
+	h := r.hosts["cp-1"]
+	perform(t, Stage(r.Cluster, r.Nodes))
+	fails(t, ControlPlanes(r.Cluster, r.ControlPlanes(), rigOptions()), "cp-1: control-planes: ")
+	if got := r.node(t, "cp-1"); len(h.exchanges) > 0 || got != oldVersion {
+		t.Errorf("the node is %s; exchanges %q", got, h.exchanges)
+	}
+}
+
+// Of several components that are ill at the same time, the one that the others need is to blame.
+func TestFirstIll(t *testing.T) {
+	ill := func(component string) error { return &illError{Component: component, Err: errors.New("ill")} }
+	for _, tt := range []struct {
+		errs []error
+		want string
+	}{
+		{[]error{ill(kubelet), ill(manifests.APIServerName), ill(manifests.EtcdName)}, manifests.EtcdName},
+		{[]error{nil, ill(manifests.SchedulerName), fmt.Errorf("wrapped: %w", ill(manifests.APIServerName))}, manifests.APIServerName},
+		{[]error{ill(kubelet)}, kubelet},
+		{[]error{errors.New("something else"), nil}, ""},
+	} {
+		got := ""
+		if first := firstIll(tt.errs...); first != nil {
+			got = first.Component
+		}
+		if got != tt.want {
+			t.Errorf("of %v it is %q, want %q", tt.errs, got, tt.want)
+		}
 	}
 }
 
@@ -174,14 +226,8 @@ func TestLoneControlPlaneConverges(t *testing.T) {
 		if diff := cmp.Diff(string(manifestOf(name, imageFor(name, next), "--theirs")), string(f.Data)); diff != "" {
 			t.Errorf("more than the image changed (-want +got):\n%s", diff)
 		}
-		if _, ok := h.Get(keptPod(name)); name == manifests.EtcdName {
-			if ok {
-				t.Error("a healthy etcd could be put back: what it was given to keep since would be lost")
-			}
-			continue
-		}
-		if kept, ok := h.Get(keptPod(name)); imageFor(name, old) != imageFor(name, next) && (!ok || string(kept.Data) != string(manifestOf(name, imageFor(name, old), "--theirs"))) {
-			t.Errorf("of %s is kept:\n%s", name, kept.Data)
+		if _, ok := h.Get(keptPod(name)); ok {
+			t.Errorf("%s is healthy and could still be put back by a later run", name)
 		}
 	}
 	if len(h.exchanges) != 1 || len(strings.Fields(h.exchanges[0][0])) != len(want) {

@@ -51,6 +51,7 @@ type rigHost struct {
 	crashes   map[string]string // programs that end as soon as they are started, by name: the version that does
 	restarts  map[string]int
 	exchanges [][]string // what the script was given each time
+	breaks    int        // how often the script is to fail at its last step
 }
 
 const (
@@ -250,6 +251,10 @@ func (h *rigHost) exchange(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	}
 	if v := h.runs(kubelet); v != "" {
 		put(h.t, h.api, kube.Ref{APIVersion: "v1", Kind: "Node", Name: h.node}, v, "status", "nodeInfo", "kubeletVersion")
+	}
+	if h.breaks > 0 {
+		h.breaks--
+		return nil, &host.ExitError{Argv: cmd.Argv, Code: 1, Stderr: []byte("Job for containerd.service failed")}
 	}
 	return nil, nil
 }

@@ -17,7 +17,7 @@ const putBackPatience = 2 * time.Minute
 // putBack makes a node what it was before, waits until it is that, and returns the reason with what became of it. An etcd
 // that is well stays in its new version: what it has been given to keep since is not to be lost.
 func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, sick *illError, opts Options) error {
-	workflow.Tell(ctx, "put back what it ran: "+sick.Component+" is not healthy")
+	workflow.Tell(ctx, "put back what it ran, because of "+sick.Component)
 	want, err := undo(ctx, c, n, m, sick)
 	if err != nil {
 		return errors.Join(sick, err)
@@ -54,14 +54,7 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 	var e exchange
 	want := m.wanted(c)
 	dir := c.Config.Spec.Etcd.DataDir
-	paths := []string{etcdCopy(dir)}
-	for _, p := range m.pods {
-		paths = append(paths, keptPod(p.name))
-	}
-	for _, b := range m.all {
-		paths = append(paths, b.previous)
-	}
-	infos, err := n.Stat(ctx, paths...)
+	infos, err := n.Stat(ctx, append(m.keeps(), etcdCopy(dir))...)
 	if err != nil {
 		return e, nil, err
 	}

@@ -179,6 +179,18 @@ func (m machine) exchange() (exchange, []host.File) {
 	return e, files
 }
 
+// keeps are the places where the host keeps what it has replaced.
+func (m machine) keeps() []string {
+	var paths []string
+	for _, p := range m.pods {
+		paths = append(paths, keptPod(p.name))
+	}
+	for _, b := range m.all {
+		paths = append(paths, b.previous)
+	}
+	return paths
+}
+
 // keptPod is where the manifest is kept that a newer one has replaced.
 func keptPod(name string) string { return path.Join(folder, "previous-"+name+".yaml") }
 

@@ -208,7 +208,8 @@ func begun(ctx context.Context, c *cluster.Cluster) (bool, error) {
 	return false, nil
 }
 
-// Tidy removes what was kept on the hosts in case the upgrade had to be undone. The snapshot stays.
+// Tidy removes what an upgrade needed on the hosts: what was to be put in place, and what was kept in case a host had to be
+// put back. The snapshot stays.
 func Tidy(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	left := func(ctx context.Context, r host.Reader) ([]string, error) {
 		all, err := binaries(ctx, c, r)
@@ -237,7 +238,7 @@ func Tidy(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	}
 	return workflow.Phase{
 		Name:  "tidy",
-		Short: "remove what was kept to go back",
+		Short: "remove what the upgrade needed on the hosts",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			paths, err := left(ctx, r)
