@@ -96,6 +96,15 @@ func (s *site) awaitHost(ctx context.Context, host, holds string) error {
 // how myadm ends.
 func (s *site) interruptAt(t *testing.T, signal syscall.Signal, args, words []string, come func(ctx context.Context) error) {
 	t.Helper()
+	if early := s.tryInterrupt(t, signal, args, words, come); early != nil {
+		t.Fatalf("it ended before its moment came: %s", early)
+	}
+}
+
+// tryInterrupt is interruptAt for a moment that is so short that it can be missed. It returns how myadm ended, if it was
+// not interrupted.
+func (s *site) tryInterrupt(t *testing.T, signal syscall.Signal, args, words []string, come func(ctx context.Context) error) *result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
 	now := make(chan struct{})
@@ -129,7 +138,8 @@ func (s *site) interruptAt(t *testing.T, signal syscall.Signal, args, words []st
 	select {
 	case <-now:
 	case e := <-ended:
-		t.Fatalf("it ended before its moment came: %v: %s", e.err, e.result)
+		must(t, e.err)
+		return &e.result
 	}
 	sent := time.Now()
 	must(t, run.cmd.Process.Signal(signal))
@@ -139,7 +149,7 @@ func (s *site) interruptAt(t *testing.T, signal syscall.Signal, args, words []st
 	t.Logf("interrupted after %.1f s, ended %.2f s later; last lines:\n%s", sent.Sub(run.began).Seconds(), took.Seconds(), tail(e.stderr, 4))
 	if signal == syscall.SIGKILL {
 		e.want(t, 128+int(syscall.SIGKILL))
-		return
+		return nil
 	}
 	e.want(t, 130)
 	if took > atOnce {
@@ -148,6 +158,7 @@ func (s *site) interruptAt(t *testing.T, signal syscall.Signal, args, words []st
 	if !strings.Contains(e.stderr, "run the same command again") || strings.Contains(e.stderr, "goroutine ") {
 		t.Errorf("it does not say how to go on: %s", e.result)
 	}
+	return nil
 }
 
 // halfWritten lists the files that a host's writers keep beside a file until it is whole.

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// commandLimit ends a command that hangs. None of myadm's needs a minute on a lab's hosts.
-const commandLimit = 4 * time.Minute
+// commandLimit ends a command that hangs. An upgrade of a lab's hosts needs two minutes, and twice that on a busy machine.
+const commandLimit = 10 * time.Minute
 
 // result is what the user of a command saw.
 type result struct {

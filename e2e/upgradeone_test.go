@@ -29,6 +29,7 @@ var upgradeMoments = []struct {
 	holds  string
 }{
 	{name: "SIGKILL while binaries travel", signal: syscall.SIGKILL, host: "h1", holds: "ls /usr/local/bin/.*.myadm-*.part"},
+	{name: "SIGKILL while images travel", signal: syscall.SIGKILL, host: "h1", holds: "/usr/local/bin/ctr -n k8s.io images ls -q | grep -q :" + newest},
 	{name: "SIGKILL when the snapshot is taken", signal: syscall.SIGKILL, line: []string{"snapshot", "create " + snapshotFolder}},
 	{name: "Ctrl-C while the control plane is drained", signal: syscall.SIGINT, line: []string{"control-planes", "update /etc/kubernetes/manifests/"}},
 	{name: "SIGKILL while the control plane is replaced", signal: syscall.SIGKILL, host: "h1", holds: replacing},
@@ -63,6 +64,9 @@ func TestUpgradeOne(t *testing.T) {
 	t.Run("the worker is finished by itself", func(t *testing.T) {
 		s.myadm(t, nil, s.upgradeArgs("node", "h2", "-v")...).want(t, 0)
 		s.wantReady(t, "h1", "h2")
+	})
+	t.Run("SIGKILL while it tidies up", func(t *testing.T) {
+		s.interruptAt(t, syscall.SIGKILL, s.upgradeArgs("apply", newest, "-v"), []string{"tidy", "delete "}, nil)
 	})
 	s.upgrade(t, "-v").want(t, 0)
 	p.stop(t)
