@@ -127,9 +127,10 @@ func (s *site) awaitKnown(t *testing.T, node, server string) {
 				return dial(ctx, "tcp", net.JoinHostPort(p.Status.PodIP, "53"))
 			}}
 			found, err := resolver.LookupHost(ctx, "kube-apiserver.kube-system.svc.cluster.local.")
-			if !slices.Contains(found, h.Address.String()) {
-				errs = append(errs, fmt.Errorf("%s names %v (%v)", p.Name, found, err))
+			if err == nil && !slices.Contains(found, h.Address.String()) {
+				err = fmt.Errorf("%s names only %v", p.Name, found)
 			}
+			errs = append(errs, err)
 		}
 		return errors.Join(errs...)
 	})
