@@ -70,7 +70,7 @@ func balancerFile(pod *corev1.Pod, security *corev1.SecurityContext) (host.File,
 //
 // A host that does not answer is found out in three seconds, and loses its connections at once, so that clients need not
 // find out themselves: check (timeout connect, inter, fall) and shutdown-sessions. An API server that only says that it is
-// not ready keeps them for seven: while etcd is slow all API servers say so after two seconds each, and who is cut off then
+// not ready keeps them for eight: while etcd is slow all API servers say so after two seconds each, and who is cut off then
 // loses what would soon have been answered, and finds nothing better elsewhere. After a reload the old worker checks no longer,
 // and its dead connections end by TCP's own means (tcp-ut, which HAProxy 2.6 does not take from default-server, and
 // srvtcpka).
@@ -155,7 +155,7 @@ backend api
 	option httpchk
 	http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
 	http-check expect status 200,401,403
-	default-server check check-ssl verify none inter 1s fastinter 500ms fall 3 rise 1 on-marked-down shutdown-sessions
+	default-server check check-ssl verify none inter 1s fastinter 250ms fall 4 rise 1 on-marked-down shutdown-sessions
 %[4]s	server-template dns- 9 %[5]s.%[6]s.svc.%[7]s:%[8]d resolvers cluster resolve-prefer %[9]s init-addr none backup inter 5s tcp-ut 5s
 
 frontend health
