@@ -71,7 +71,7 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	return []workflow.Step{
 		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Ignore: opts.IgnorePreflight}),
 		workflow.Parallel(
-			workflow.Pipeline(workflow.Parallel(phases.Images(c, c.Nodes), Stage(c, c.Nodes))),
+			Bring(c, servers, workers),
 			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
 		),
 		Snapshot(c, opts.From),
@@ -81,6 +81,20 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 		Workers(c, workers, opts),
 		Tidy(c, c.Nodes),
 	}
+}
+
+// Bring has images and binaries on all hosts before anything stops: on workers all at the same time, and on control planes
+// one after the other. Unpacking slows the etcd beside it, and a cluster can bear that of one member as long as the others
+// keep up.
+func Bring(c *cluster.Cluster, servers, workers []*cluster.Node) workflow.Step {
+	to := func(nodes []*cluster.Node) workflow.Step {
+		return workflow.Pipeline(workflow.Parallel(phases.Images(c, nodes), Stage(c, nodes)))
+	}
+	var inTurn []workflow.Step
+	for _, n := range servers {
+		inTurn = append(inTurn, to([]*cluster.Node{n}))
+	}
+	return workflow.Parallel(to(workers), workflow.Sequence(inTurn...))
 }
 
 // NodeSteps are what takes single hosts of c to the version of its document.
@@ -94,7 +108,7 @@ func NodeSteps(c *cluster.Cluster, nodes []*cluster.Node, opts Options) []workfl
 		}
 	}
 	return []workflow.Step{
-		workflow.Pipeline(workflow.Parallel(phases.Images(c, nodes), Stage(c, nodes))),
+		Bring(c, servers, workers),
 		ControlPlanes(c, servers, opts),
 		Workers(c, workers, opts),
 		Tidy(c, nodes),
