@@ -20,8 +20,8 @@ import (
 // beating are the resources that a cluster at rest goes on writing.
 var beating = []string{"events", "leases"}
 
-// objects are the resourceVersions of all objects of the cluster, by resource, namespace and name. A node's status
-// holds its heartbeat, so of nodes it is the rest.
+// objects are the resourceVersions of all objects of the cluster, by resource, namespace and name. The status of a node
+// holds its heartbeat, and that of a pod what its kubelet may report some seconds late, so of these it is the rest.
 func (s *site) objects(t *testing.T) listing {
 	t.Helper()
 	return s.listObjects(t, beating, version)
@@ -62,8 +62,8 @@ func (s *site) listObjects(t *testing.T, but []string, tell func(resource string
 }
 
 func version(resource string, o unstructured.Unstructured) string {
-	if resource == "nodes" {
-		return fmt.Sprint(o.GetUID(), o.GetLabels(), o.GetAnnotations(), o.Object["spec"])
+	if resource == "nodes" || resource == "pods" {
+		return fmt.Sprint(o.GetUID(), o.GetDeletionTimestamp(), o.GetLabels(), o.GetAnnotations(), o.Object["spec"])
 	}
 	return o.GetResourceVersion()
 }
