@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -94,7 +95,7 @@ func firstIll(errs ...error) *illError {
 // judgeHealth asks the components themselves, all at the same time, and waits for each; of those that it waits for in vain
 // the error is about the one that comes up first.
 func judgeHealth(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string) error {
-	var g errgroup.Group
+	var asked sync.WaitGroup
 	parts := phases.Components(c)
 	errs := make([]error, len(parts))
 	for i, part := range parts {
@@ -107,22 +108,19 @@ func judgeHealth(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want 
 			live.URL = strings.Replace(live.URL, "/readyz", "/livez", 1)
 			probes = append(probes, live)
 		}
-		g.Go(func() error {
+		asked.Go(func() {
 			for _, p := range probes {
 				if err := kube.WaitHealthy(ctx, p); err != nil {
 					errs[i] = &illError{Component: part.Name, Err: err}
-					return nil
+					return
 				}
 			}
 			if part.Name == manifests.EtcdName {
 				errs[i] = waitMember(ctx, c, n)
 			}
-			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
+	asked.Wait()
 	if ill := firstIll(errs...); ill != nil {
 		return ill
 	}

@@ -71,7 +71,7 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	return []workflow.Step{
 		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Ignore: opts.IgnorePreflight}),
 		workflow.Parallel(
-			Bring(c, servers, workers),
+			bring(c, servers, workers),
 			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
 		),
 		Snapshot(c, opts.From),
@@ -83,10 +83,10 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	}
 }
 
-// Bring has images and binaries on all hosts before anything stops: on workers all at the same time, and on control planes
+// bring has images and binaries on all hosts before anything stops: on workers all at the same time, and on control planes
 // one after the other. Unpacking slows the etcd beside it, and a cluster can bear that of one member as long as the others
 // keep up.
-func Bring(c *cluster.Cluster, servers, workers []*cluster.Node) workflow.Step {
+func bring(c *cluster.Cluster, servers, workers []*cluster.Node) workflow.Step {
 	to := func(nodes []*cluster.Node) workflow.Step {
 		return workflow.Pipeline(workflow.Parallel(phases.Images(c, nodes), Stage(c, nodes)))
 	}
@@ -108,7 +108,7 @@ func NodeSteps(c *cluster.Cluster, nodes []*cluster.Node, opts Options) []workfl
 		}
 	}
 	return []workflow.Step{
-		Bring(c, servers, workers),
+		bring(c, servers, workers),
 		ControlPlanes(c, servers, opts),
 		Workers(c, workers, opts),
 		Tidy(c, nodes),
