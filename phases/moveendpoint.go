@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +14,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -52,6 +52,9 @@ func MoveEndpoint(c *cluster.Cluster) workflow.Phase {
 	})
 }
 
+// endpointDir holds on a host what its API server is started anew with.
+const endpointDir = config.KubernetesDir + "/endpoint-flag"
+
 // EndpointFlag has the API servers of control planes that began without the node-local load balancer leave the endpoints of
 // the Service kubernetes to myadm, which names the load balancers there. One after the other is started anew, and the
 // load balancers send its clients to the others meanwhile.
@@ -70,34 +73,42 @@ func EndpointFlag(c *cluster.Cluster, nodes []*cluster.Node, patience time.Durat
 			if err != nil {
 				return nil, err
 			}
+			var changes []workflow.Change
 			if changed {
-				return []workflow.Change{{Action: workflow.Update, Object: path, Detail: manifests.EndpointFlag}}, nil
-			}
-			running, err := runsWith(ctx, r, manifests.APIServerName, manifests.EndpointFlag)
-			if err != nil || running {
+				changes = append(changes, workflow.Change{Action: workflow.Update, Object: path, Detail: manifests.EndpointFlag})
+			} else if running, err := runsWith(ctx, r, manifests.EndpointFlag); err != nil {
 				return nil, err
+			} else if !running {
+				changes = append(changes, workflow.Change{Action: workflow.Run, Object: manifests.APIServerName, Detail: "with " + manifests.EndpointFlag})
 			}
-			return []workflow.Change{{Action: workflow.Run, Object: manifests.APIServerName, Detail: "with " + manifests.EndpointFlag}}, nil
+			left, err := r.Stat(ctx, endpointDir)
+			if err == nil && left[0].Exists {
+				changes = append(changes, workflow.Change{Action: workflow.Delete, Object: endpointDir})
+			}
+			return changes, err
 		},
-		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			pod, _, err := withEndpointFlag(ctx, h)
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			pod, changed, err := withEndpointFlag(ctx, h)
 			if err != nil {
 				return err
 			}
-			// A kubelet that runs would wait long before it starts the new pod. One that starts finds nothing of the old.
-			if _, err := h.Run(ctx, host.Command("systemctl", "stop", "kubelet.service")); err != nil {
-				return fmt.Errorf("stop the kubelet: %w", err)
+			e := staticpod.Exchange{Folder: endpointDir, End: []string{manifests.APIServerName}}
+			if changed {
+				next := host.File{Path: endpointDir + "/kube-apiserver.yaml", Mode: 0o600, Data: pod}
+				if err := h.WriteFiles(ctx, next); err != nil {
+					return err
+				}
+				e.Moves = []staticpod.Move{{From: next.Path, To: path}}
 			}
-			if err := h.WriteFiles(ctx, host.File{Path: path, Mode: 0o600, Data: pod}); err != nil {
-				return err
+			if hasObject(changes, path) || hasObject(changes, manifests.APIServerName) {
+				if err := e.Run(ctx, h); err != nil {
+					return err
+				}
+				if err := waitRestarted(ctx, c, c.Node(h), patience); err != nil {
+					return err
+				}
 			}
-			if _, err := h.Run(ctx, host.Command("sh", "-c", endScript, "sh", manifests.APIServerName)); err != nil {
-				return fmt.Errorf("end the API server: %w", err)
-			}
-			if _, err := h.Run(ctx, host.Command("systemctl", "start", "kubelet.service")); err != nil {
-				return fmt.Errorf("start the kubelet: %w", err)
-			}
-			return waitRestarted(ctx, c, c.Node(h), patience)
+			return h.Remove(ctx, endpointDir)
 		},
 	}
 }
@@ -116,20 +127,6 @@ func withEndpointFlag(ctx context.Context, r host.Reader) (pod []byte, changed b
 	return pod, changed, nil
 }
 
-// endScript ends the processes whose program is named $1 and waits until they are gone. An API server would wait a minute
-// for watches that never end by themselves; after five seconds only those are left, and their clients go elsewhere.
-const endScript = `
-of() { ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n "s,.* /proc/\([0-9]*\)/exe -> .*/$1\$,\1,p"; }
-pids=$(of "$1")
-[ -z "$pids" ] || kill $pids
-waited=0
-while pids=$(of "$1"); [ -n "$pids" ]; do
-	[ $waited -lt 50 ] || kill -KILL $pids 2>/dev/null
-	waited=$((waited + 1))
-	sleep 0.1
-done
-`
-
 // waitRestarted waits until a control plane's API server runs with the flag, and is ready.
 func waitRestarted(ctx context.Context, c *cluster.Cluster, n *cluster.Node, patience time.Duration) error {
 	components := Components(c)
@@ -137,7 +134,7 @@ func waitRestarted(ctx context.Context, c *cluster.Cluster, n *cluster.Node, pat
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := poll(waiting, func(ctx context.Context) error {
-		running, err := runsWith(ctx, n, manifests.APIServerName, manifests.EndpointFlag)
+		running, err := runsWith(ctx, n, manifests.EndpointFlag)
 		if err != nil {
 			return err
 		}
@@ -152,22 +149,11 @@ func waitRestarted(ctx context.Context, c *cluster.Cluster, n *cluster.Node, pat
 	return err
 }
 
-// commandScript prints the command lines of the processes whose program is named $1, a line each.
-const commandScript = `
-for f in /proc/[0-9]*/cmdline; do
-	line=$(tr '\0' ' ' <"$f" 2>/dev/null) || continue
-	program=${line%% *}
-	[ "${program##*/}" = "$1" ] && echo "$line"
-done
-true
-`
-
-// runsWith tells whether a program runs on a host, and all processes of it have the flag.
-func runsWith(ctx context.Context, r host.Reader, program, flag string) (bool, error) {
-	out, err := r.Query(ctx, host.Command("sh", "-c", commandScript, "sh", program))
+// runsWith tells whether a host's API server runs, and all processes of it have the flag.
+func runsWith(ctx context.Context, r host.Reader, flag string) (bool, error) {
+	processes, err := staticpod.Arguments(ctx, r, manifests.APIServerName)
 	if err != nil {
-		return false, fmt.Errorf("look for %s: %w", program, err)
+		return false, err
 	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[0] != "" && !slices.ContainsFunc(lines, func(line string) bool { return !slices.Contains(strings.Fields(line), flag) }), nil
+	return len(processes) > 0 && !slices.ContainsFunc(processes, func(words []string) bool { return !slices.Contains(words, flag) }), nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -184,25 +185,14 @@ func serveAPI(t testing.TB, c *cluster.Cluster, n *cluster.Node) *apiServer {
 	run(t, Binaries(c, one(n)), ControlPlane(c, one(n)), testKubelet(c, n))
 	c.Config.Spec.LoadBalancer = balancer
 	a.start()
-	m.onStart = func(unit string) {
-		a.note("start " + unit)
-		if unit == "kubelet.service" {
-			a.start()
-		}
-	}
-	m.OnPrefix("sh", "-c", commandScript, "sh", "kube-apiserver").Do(func(*hosttest.Fake, host.Cmd) ([]byte, error) {
+	m.On("sh", "-c", staticpod.ArgumentsScript, "sh", "kube-apiserver").Do(func(*hosttest.Fake, host.Cmd) ([]byte, error) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		return []byte(a.command), nil
 	})
-	m.On("sh", "-c", endScript, "sh", "kube-apiserver").Changes().Do(func(*hosttest.Fake, host.Cmd) ([]byte, error) {
-		a.note("end")
-		if m.units.Active("kubelet") {
-			t.Errorf("%s: the kubelet would start the API server anew by itself, and slowly", m.Name())
-		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.command = ""
+	m.OnPrefix("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit="+staticpod.Unit, "sh", endpointDir+"/exchange.sh", "kube-apiserver", "", "", "", "no").
+		Changes().Do(func(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
+		a.exchange(f, cmd.Argv[13:])
 		return nil, nil
 	})
 	front := httptest.NewTLSServer(http.HandlerFunc(a.health))
@@ -237,6 +227,21 @@ func (a *apiServer) start() {
 		}
 	}
 	a.command += "\n"
+}
+
+// exchange does what a staticpod.Exchange of the API server does: the process ends, files take their places, and a kubelet
+// that starts runs what is there then.
+func (a *apiServer) exchange(f *hosttest.Fake, moves []string) {
+	a.note("exchange")
+	for ; len(moves) > 0; moves = moves[3:] {
+		from, _ := f.Get(moves[0])
+		f.Delete(moves[0])
+		f.Put(host.File{Path: moves[1], Mode: from.Mode, Data: from.Data})
+	}
+	a.mu.Lock()
+	a.command = ""
+	a.mu.Unlock()
+	a.start()
 }
 
 func (a *apiServer) health(w http.ResponseWriter, r *http.Request) {
@@ -277,11 +282,14 @@ func TestEndpointFlag(t *testing.T) {
 	}
 	run(t, p)
 	for i, a := range servers {
-		if want := []string{"end", "start kubelet.service"}; !slices.Equal(a.log, want) || a.starts != 2 || !a.hasFlag() {
+		if want := []string{"exchange"}; !slices.Equal(a.log, want) || a.starts != 2 || !a.hasFlag() {
 			t.Errorf("%s: %q, %d starts, and it runs as\n%s", a.m.Name(), a.log, a.starts, a.command)
 		}
 		if file, _ := a.m.Get(path); file.Mode != 0o600 {
 			t.Errorf("the static pod has mode %04o", file.Mode)
+		}
+		if left := a.m.Paths(endpointDir); len(left) > 0 {
+			t.Errorf("%s keeps %q", a.m.Name(), left)
 		}
 		settled(t, p, c.Nodes[i])
 		// It is what the phase control-plane wants of such a cluster.

@@ -51,7 +51,7 @@ func manifestOf(name, image string, flags ...string) []byte {
 // runAt has a host run a version, and its manifests ask for it.
 func runAt(t testing.TB, h *HostState, version string) {
 	images := imagesAt(t, version)
-	h.programs.versions = map[string]*semver.Version{
+	h.programs.Versions = map[string]*semver.Version{
 		"kubelet": semver.MustParse(version), "kube-proxy": semver.MustParse(version), "containerd": semver.MustParse("v2.4.2"),
 	}
 	h.Artifacts, h.Missing = nil, nil
@@ -73,9 +73,9 @@ func runAt(t testing.TB, h *HostState, version string) {
 	h.Manifests = map[string][]byte{}
 	for _, name := range componentOrder {
 		h.Manifests[name] = manifestOf(name, imageFor(name, images), "--v=2")
-		h.programs.versions[name] = semver.MustParse(version)
+		h.programs.Versions[name] = semver.MustParse(version)
 	}
-	h.programs.versions["etcd"] = semver.MustParse(strings.Split(tagOf(images.Etcd), "-")[0])
+	h.programs.Versions["etcd"] = semver.MustParse(strings.Split(tagOf(images.Etcd), "-")[0])
 }
 
 func addonOf(name, image string) Addon {
@@ -150,8 +150,8 @@ func TestFindings(t *testing.T) {
 			s.Report.ControlPlanes[1].Components[0] = status.Component{Name: "kube-apiserver", Reason: "refused"}
 			h := s.Host("cp-2")
 			runAt(t, h, newVersion)
-			h.programs.versions["kube-proxy"] = semver.MustParse(oldVersion)
-			delete(h.programs.versions, "kube-apiserver")
+			h.programs.Versions["kube-proxy"] = semver.MustParse(oldVersion)
+			delete(h.programs.Versions, "kube-apiserver")
 		}, "control-plane-health", "cp-2", warned, "refused"},
 		{"etcd that cannot be asked", func(s *State, _ *Target) { s.Report.Etcd = status.Etcd{Error: "no certificate"} }, "etcd-health", "etcd", fatal, "no certificate"},
 		{"a member that is down", func(s *State, _ *Target) {
@@ -179,7 +179,7 @@ func TestFindings(t *testing.T) {
 		{"a node that is done and not Ready", func(s *State, _ *Target) {
 			s.Report.Nodes[0].Ready = false
 			runAt(t, s.Host("w-1"), newVersion)
-			s.Host("cp-1").programs.versions["kube-apiserver"] = semver.MustParse(newVersion) // else its kubelet would be too new
+			s.Host("cp-1").programs.Versions["kube-apiserver"] = semver.MustParse(newVersion) // else its kubelet would be too new
 			runAllAt(t, s, newVersion, "cp-1", "cp-2", "cp-3")
 		}, "node-not-ready", "w-1", warned, ""},
 		{"a manifest that cannot be edited", func(s *State, _ *Target) { s.Host("cp-1").Manifests["kube-scheduler"] = []byte("kind: Pod\n") },
@@ -383,7 +383,7 @@ func TestMakePlan(t *testing.T) {
 func TestMakePlanHalfWay(t *testing.T) {
 	s := wellAt(t, oldVersion)
 	runAllAt(t, s, newVersion, "cp-1", "cp-2")
-	delete(s.Host("cp-2").programs.versions, "kube-scheduler") // it was ended, and has not come up
+	delete(s.Host("cp-2").programs.Versions, "kube-scheduler") // it was ended, and has not come up
 	p := MakePlan(s, targetAt(t, newVersion))
 	var left []string
 	for _, h := range p.Hosts {

@@ -93,7 +93,7 @@ func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
 			lacking = append(lacking, image)
 		}
 	}
-	if j.to.Bundle == "" && !h.programs.runs(kubelet, j.to.Version) {
+	if j.to.Bundle == "" && !h.programs.Runs(kubelet, j.to.Version) {
 		lacking = append(lacking, kubelet+" "+j.to.Version)
 	}
 	switch {

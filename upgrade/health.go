@@ -20,6 +20,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/staticpod"
 )
 
 // maxRestarts is how often a program may be started again before it is given up. The API server ends itself when etcd is
@@ -134,19 +135,19 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 	before := map[string]int{} // restarts that were not this run's, by what was started
 	wrong := ""                // by the last look that told anything
 	for {
-		p, err := running(ctx, n)
+		p, err := staticpod.Running(ctx, n)
 		switch {
 		case err == nil:
 			wrong = ""
 			for _, name := range slices.Sorted(maps.Keys(want)) {
-				r := p.restarts[name]
-				if _, seen := before[r.of]; !seen {
-					before[r.of] = r.n
+				r := p.Restarts[name]
+				if _, seen := before[r.Of]; !seen {
+					before[r.Of] = r.N
 				}
-				if again := r.n - before[r.of]; again >= maxRestarts {
+				if again := r.N - before[r.Of]; again >= maxRestarts {
 					return &illError{Component: name, Err: fmt.Errorf("it was started %d times and has ended each time", again+1)}
 				}
-				if want[name] != "" && !p.runs(name, want[name]) && wrong == "" {
+				if want[name] != "" && !p.Runs(name, want[name]) && wrong == "" {
 					wrong = name
 				}
 			}
@@ -177,13 +178,13 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 
 // ill are those of the components that do not call themselves healthy, or do not run in the wanted version, by one look.
 func ill(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string) (map[string]string, error) {
-	p, err := running(ctx, n)
+	p, err := staticpod.Running(ctx, n)
 	if err != nil {
 		return nil, err
 	}
 	found := map[string]string{}
 	for name, version := range want {
-		if version != "" && !p.runs(name, version) {
+		if version != "" && !p.Runs(name, version) {
 			found[name] = "run in version " + version
 		}
 	}

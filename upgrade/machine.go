@@ -2,7 +2,9 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -25,7 +28,7 @@ type binary struct {
 
 // machineScript waits for an exchange that an earlier run may have left under way, and prints the kubelet's path.
 const machineScript = `
-while systemctl is-active --quiet ` + exchangeUnit + `; do sleep 0.1; done
+while systemctl is-active --quiet ` + staticpod.Unit + `; do sleep 0.1; done
 systemctl show -p ExecStart kubelet.service
 `
 
@@ -100,7 +103,7 @@ func kubeletPath(show []byte) string {
 // managesRuntime tells whether the host's containerd is one that myadm brought.
 func managesRuntime(ctx context.Context, r host.Reader) (bool, error) {
 	data, err := r.ReadFile(ctx, manifests.ContainerdUnitPath)
-	if isNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	return len(manifests.MarkedBinaries(data)) > 0, err

@@ -142,15 +142,15 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 		}
 		if alone {
 			dir := c.Config.Spec.Etcd.DataDir
-			e.data, e.copyTo = dir+"/member", etcdCopy(dir)
+			e.Data, e.CopyTo = dir+"/member", etcdCopy(dir)
 		}
 	}
-	if slices.Contains(e.end, manifests.EtcdName) {
+	if slices.Contains(e.End, manifests.EtcdName) {
 		if err := yield(ctx, c, n); err != nil {
 			return nil, err
 		}
 	}
-	if slices.Contains(e.end, manifests.APIServerName) {
+	if slices.Contains(e.End, manifests.APIServerName) {
 		workflow.Tell(ctx, "take it out of the endpoint")
 		if err := rebalance(ctx, c); err != nil {
 			return nil, err
@@ -159,12 +159,12 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if err := n.WriteFiles(ctx, files...); err != nil {
 		return nil, err
 	}
-	if len(e.end) > 0 {
+	if len(e.End) > 0 {
 		ended = heldBy(ctx, client, n.Facts.Hostname)
 	}
-	workflow.Tell(ctx, "replace "+strings.Join(append(e.end, kubelet), ", "))
+	workflow.Tell(ctx, "replace "+strings.Join(append(e.End, kubelet), ", "))
 	stopped = true
-	if err := e.run(ctx, n); err != nil {
+	if err := e.Run(ctx, n); err != nil {
 		if _, failed := host.ExitCode(err); failed { // half-way, maybe: the host is to get back what it had
 			err = &illError{Component: "the replacement", Err: err}
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 )
 
 // workload puts a pod of a ReplicaSet's onto a node. Evictions of it are answered by evict.
@@ -211,7 +212,7 @@ func TestLoneControlPlaneConverges(t *testing.T) {
 	perform(t, Stage(r.Cluster, r.Nodes))
 	p := ControlPlanes(r.Cluster, r.Nodes, rigOptions())
 	want := []string{}
-	for _, name := range staticPods {
+	for _, name := range staticpod.Names {
 		if from, to := imageFor(name, old), imageFor(name, next); from != to {
 			want = append(want, "update "+manifests.StaticPodPath(name)+": "+from+" to "+to)
 		}
@@ -221,7 +222,7 @@ func TestLoneControlPlaneConverges(t *testing.T) {
 	}
 	perform(t, p)
 	h := r.hosts["cp-1"]
-	for _, name := range staticPods {
+	for _, name := range staticpod.Names {
 		f, _ := h.Get(manifests.StaticPodPath(name))
 		if diff := cmp.Diff(string(manifestOf(name, imageFor(name, next), "--theirs")), string(f.Data)); diff != "" {
 			t.Errorf("more than the image changed (-want +got):\n%s", diff)
@@ -267,7 +268,7 @@ func TestControlPlaneIsPutBack(t *testing.T) {
 	}
 	perform(t, Stage(r.Cluster, r.Nodes))
 	fails(t, ControlPlanes(r.Cluster, r.Nodes, rigOptions()), "kube-apiserver "+newVersion, "panic: kube-apiserver", "what ran before is back and healthy")
-	for _, name := range staticPods {
+	for _, name := range staticpod.Names {
 		want := imageFor(name, old)
 		if name == manifests.EtcdName {
 			want = next.Etcd
@@ -293,7 +294,7 @@ func TestEtcdIsPutBack(t *testing.T) {
 	perform(t, Stage(r.Cluster, r.Nodes))
 	fails(t, ControlPlanes(r.Cluster, r.Nodes, rigOptions()), "etcd 3.", "panic: etcd", "what ran before is back and healthy")
 	old := imagesAt(t, oldVersion)
-	for _, name := range staticPods {
+	for _, name := range staticpod.Names {
 		if got := h.version(name); got != tagOf(imageFor(name, old)) {
 			t.Errorf("%s runs in %s", name, got)
 		}

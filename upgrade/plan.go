@@ -94,7 +94,7 @@ func changing(items []Item) (n int) {
 func (s *State) From() string {
 	var oldest *semver.Version
 	for _, h := range s.Hosts {
-		if v := h.programs.versions[manifests.APIServerName]; h.ControlPlane && v != nil && (oldest == nil || v.LessThan(oldest)) {
+		if v := h.programs.Versions[manifests.APIServerName]; h.ControlPlane && v != nil && (oldest == nil || v.LessThan(oldest)) {
 			oldest = v
 		}
 	}
@@ -115,11 +115,11 @@ func planHost(s *State, h *HostState, to Target) HostPlan {
 		}
 	}
 	p.Components = append(p.Components, Item{
-		Name: kubelet, Have: h.Version(kubelet), Want: to.Version, Path: h.KubeletPath, Change: !h.programs.runs(kubelet, to.Version),
+		Name: kubelet, Have: h.Version(kubelet), Want: to.Version, Path: h.KubeletPath, Change: !h.programs.Runs(kubelet, to.Version),
 	})
 	if have := h.Version(manifests.KubeProxyName); have != "" {
 		item := Item{Name: manifests.KubeProxyName, Have: have, Want: have}
-		if s.proxyReaches(to) && !h.programs.runs(item.Name, to.Version) {
+		if s.proxyReaches(to) && !h.programs.Runs(item.Name, to.Version) {
 			item.Want, item.Change = to.Version, true
 		}
 		p.Components = append(p.Components, item)
@@ -166,7 +166,7 @@ func planPod(h *HostState, name string, manifest []byte, to Target) Item {
 			item.Have = tagOf(pod.from)
 		}
 	}
-	item.Change = pod.changes() || !h.programs.runs(name, item.Want)
+	item.Change = pod.changes() || !h.programs.Runs(name, item.Want)
 	return item
 }
 

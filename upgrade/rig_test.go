@@ -28,6 +28,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -124,7 +125,7 @@ func newRig(t *testing.T, workers ...string) *rig {
 				h.Put(host.File{Path: path, Mode: 0o600, Data: data})
 			}
 			h.Put(host.File{Path: config.SuperAdminConf, Mode: 0o600, Data: r.api.Kubeconfig()})
-			for _, name := range staticPods {
+			for _, name := range staticpod.Names {
 				h.Put(host.File{Path: manifests.StaticPodPath(name), Mode: 0o600, Data: manifestOf(name, imageFor(name, old), "--theirs")})
 			}
 			h.Mkdir(cfg.Spec.Etcd.DataDir+"/member", 0o700)
@@ -145,14 +146,14 @@ func newRig(t *testing.T, workers ...string) *rig {
 // answer registers the host's commands, and where it reaches what: its components all answer as the API server does.
 func (h *rigHost) answer(etcd, etcdHealth string) {
 	h.On("sh", "-c", machineScript).Return("ExecStart={ path=" + rigKubelet + " ; argv[]=" + rigKubelet + " $X ; }\n")
-	h.OnPrefix("sh", "-c", programsScript, "sh").Do(h.programs)
+	h.OnPrefix("sh", "-c", staticpod.ProgramsScript, "sh").Do(h.programs)
 	h.OnPrefix("sh", "-c", wordsScript, "sh").Do(func(_ *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 		return []byte("panic: " + cmd.Argv[4] + "\n"), nil
 	})
 	h.OnPrefix("ctr", "--namespace", "k8s.io", "images", "ls").Do(func(*hosttest.Fake, host.Cmd) ([]byte, error) {
 		return []byte("REF TYPE DIGEST\n" + strings.Join(h.images, " x sha256:aa\n") + " x sha256:aa\n"), nil
 	})
-	exchanges(h.Fake).Do(h.exchange)
+	h.OnPrefix("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit="+staticpod.Unit, "sh", folder+"/exchange.sh").Changes().Do(h.exchange)
 	h.OnDial(func(ctx context.Context, network, address string) (net.Conn, error) {
 		ill := func(name string) bool { return h.runs(name) == "" }
 		switch address {
@@ -203,10 +204,10 @@ func (h *rigHost) runs(name string) string {
 	return ""
 }
 
-// programs is programsScript. What crashes has been started twice more at each look.
+// programs is staticpod.ProgramsScript. What crashes has been started twice more at each look.
 func (h *rigHost) programs(*hosttest.Fake, host.Cmd) ([]byte, error) {
 	var b strings.Builder
-	for _, name := range append(slices.Clone(staticPods), kubelet) {
+	for _, name := range append(slices.Clone(staticpod.Names), kubelet) {
 		switch v := h.runs(name); {
 		case v != "":
 			v, _, _ = strings.Cut(v, "-")
@@ -223,7 +224,7 @@ func (h *rigHost) programs(*hosttest.Fake, host.Cmd) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// exchange does what exchangeScript does to files, and has the kubelet that then runs tell the API of itself.
+// exchange does what a staticpod.Exchange does to files, and has the kubelet that then runs tell the API of itself.
 func (h *rigHost) exchange(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	args := cmd.Argv[8:]
 	h.mu.Lock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -40,18 +41,18 @@ func undo(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, s
 		}
 	}
 	e, want, err := kept(ctx, c, n, m)
-	if err != nil || len(e.moves) == 0 {
+	if err != nil || len(e.Moves) == 0 {
 		return nil, err
 	}
-	if err := e.run(ctx, n); err != nil {
+	if err := e.Run(ctx, n); err != nil {
 		return nil, fmt.Errorf("put back what ran before: %w", err)
 	}
 	return want, nil
 }
 
 // kept is the exchange that puts back what the host has kept, and the versions that are then to run.
-func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (exchange, map[string]string, error) {
-	var e exchange
+func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (staticpod.Exchange, map[string]string, error) {
+	e := staticpod.Exchange{Folder: folder}
 	want := m.wanted(c)
 	dir := c.Config.Spec.Etcd.DataDir
 	infos, err := n.Stat(ctx, append(m.keeps(), etcdCopy(dir))...)
@@ -76,21 +77,21 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 			return e, nil, fmt.Errorf("%s: %w", at, err)
 		}
 		want[p.name] = tagOf(image)
-		e.end = append(e.end, p.name)
-		e.moves = append(e.moves, move{from: at, to: manifests.StaticPodPath(p.name), keep: folder + "/" + p.name + ".yaml"})
+		e.End = append(e.End, p.name)
+		e.Moves = append(e.Moves, staticpod.Move{From: at, To: manifests.StaticPodPath(p.name), Keep: folder + "/" + p.name + ".yaml"})
 		if p.name == manifests.EtcdName && there[etcdCopy(dir)] && m.replaced {
-			e.data, e.copyFrom = dir+"/member", etcdCopy(dir)
+			e.Data, e.CopyFrom = dir+"/member", etcdCopy(dir)
 		}
 	}
 	for _, b := range m.all {
 		if there[b.previous] {
-			e.moves = append(e.moves, move{from: b.previous, to: b.Target, keep: b.staged})
-			e.runtime = e.runtime || b.runtime
+			e.Moves = append(e.Moves, staticpod.Move{From: b.previous, To: b.Target, Keep: b.staged})
+			e.Runtime = e.Runtime || b.runtime
 			if b.Name == kubelet {
 				want[kubelet] = "" // whichever it was
-				e.end = nil        // all, as in machine.exchange
+				e.End = nil        // all, as in machine.exchange
 				for _, p := range m.pods {
-					e.end = append(e.end, p.name)
+					e.End = append(e.End, p.name)
 				}
 			}
 		}

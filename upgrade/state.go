@@ -13,8 +13,12 @@ import (
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
+
+// folder holds on a host, for the time of an upgrade, what replaces its static pods and what was replaced.
+const folder = config.UpgradeDir
 
 // pod is a static pod of a control plane, as its host has it and as it is to be.
 type pod struct {
@@ -79,9 +83,9 @@ func readPods(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]pod, er
 		manifests.EtcdName: images.Etcd, manifests.APIServerName: images.APIServer,
 		manifests.ControllerManagerName: images.ControllerManager, manifests.SchedulerName: images.Scheduler,
 	}
-	found := make([]*pod, len(staticPods))
+	found := make([]*pod, len(staticpod.Names))
 	g, ctx := errgroup.WithContext(ctx)
-	for i, name := range staticPods {
+	for i, name := range staticpod.Names {
 		if want[name] == "" {
 			continue
 		}
@@ -157,24 +161,24 @@ func (m machine) moves(name string) bool {
 //
 // With another kubelet all static pods end, also those that stay as they are: kubelets of two minors give a manifest two
 // UIDs, and the second pod of an etcd would start beside the first one.
-func (m machine) exchange() (exchange, []host.File) {
-	var e exchange
+func (m machine) exchange() (staticpod.Exchange, []host.File) {
+	e := staticpod.Exchange{Folder: folder}
 	var files []host.File
 	newKubelet := slices.ContainsFunc(m.stale, func(b binary) bool { return b.Name == kubelet })
 	for _, p := range m.pods {
 		if p.changes() || newKubelet {
-			e.end = append(e.end, p.name)
+			e.End = append(e.End, p.name)
 		}
 		if !p.changes() {
 			continue
 		}
 		f := host.File{Path: path.Join(folder, p.name+".yaml"), Mode: 0o600, Data: p.manifest}
 		files = append(files, f)
-		e.moves = append(e.moves, move{from: f.Path, to: manifests.StaticPodPath(p.name), keep: keptPod(p.name)})
+		e.Moves = append(e.Moves, staticpod.Move{From: f.Path, To: manifests.StaticPodPath(p.name), Keep: keptPod(p.name)})
 	}
 	for _, b := range m.stale {
-		e.moves = append(e.moves, move{from: b.staged, to: b.Target, keep: b.previous})
-		e.runtime = e.runtime || b.runtime
+		e.Moves = append(e.Moves, staticpod.Move{From: b.staged, To: b.Target, Keep: b.previous})
+		e.Runtime = e.Runtime || b.runtime
 	}
 	return e, files
 }

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 )
 
 var errNoSpace = errors.New("no space left on device")
@@ -82,7 +84,7 @@ func TestReadPods(t *testing.T) {
 	r := newRig(t, "w-1")
 	cp, worker := r.ControlPlanes()[0], r.Workers()[0]
 	pods, err := readPods(t.Context(), r.Cluster, cp)
-	if err != nil || !slices.Equal(names(pods), staticPods) {
+	if err != nil || !slices.Equal(names(pods), staticpod.Names) {
 		t.Errorf("got %q, %v", names(pods), err)
 	}
 	if pods, err := readPods(t.Context(), r.Cluster, worker); err != nil || len(pods) > 0 {
@@ -90,7 +92,7 @@ func TestReadPods(t *testing.T) {
 	}
 	path := manifests.StaticPodPath(manifests.EtcdName)
 	r.hosts["cp-1"].Delete(path)
-	if _, err := readPods(t.Context(), r.Cluster, cp); !isNotExist(err) {
+	if _, err := readPods(t.Context(), r.Cluster, cp); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without etcd's manifest: %v", err)
 	}
 	r.Config.Spec.Etcd.External = &config.ExternalEtcd{Endpoints: []string{"https://etcd.example:2379"}}
@@ -110,28 +112,28 @@ func TestMachineExchange(t *testing.T) {
 		name  string
 		m     machine
 		end   []string
-		moves []move
+		moves []staticpod.Move
 		run   bool // the runtime is started anew
 	}{
 		{"nothing", machine{pods: []pod{same}, all: []binary{tools}}, nil, nil, false},
-		{"a pod", machine{pods: []pod{changed, same}}, []string{"kube-scheduler"}, []move{
-			{folder + "/kube-scheduler.yaml", config.ManifestsDir + "/kube-scheduler.yaml", folder + "/previous-kube-scheduler.yaml"},
+		{"a pod", machine{pods: []pod{changed, same}}, []string{"kube-scheduler"}, []staticpod.Move{
+			{From: folder + "/kube-scheduler.yaml", To: config.ManifestsDir + "/kube-scheduler.yaml", Keep: folder + "/previous-kube-scheduler.yaml"},
 		}, false},
-		{"a tool", machine{pods: []pod{same}, stale: []binary{tools}}, nil, []move{{"/b/.kubectl.myadm-staged", "/b/kubectl", "/b/.kubectl.myadm-previous"}}, false},
-		{"the runtime", machine{stale: []binary{placed("runc", "/b/runc", true), tools}}, nil, []move{
-			{"/b/.runc.myadm-staged", "/b/runc", "/b/.runc.myadm-previous"}, {"/b/.kubectl.myadm-staged", "/b/kubectl", "/b/.kubectl.myadm-previous"},
+		{"a tool", machine{pods: []pod{same}, stale: []binary{tools}}, nil, []staticpod.Move{{From: "/b/.kubectl.myadm-staged", To: "/b/kubectl", Keep: "/b/.kubectl.myadm-previous"}}, false},
+		{"the runtime", machine{stale: []binary{placed("runc", "/b/runc", true), tools}}, nil, []staticpod.Move{
+			{From: "/b/.runc.myadm-staged", To: "/b/runc", Keep: "/b/.runc.myadm-previous"}, {From: "/b/.kubectl.myadm-staged", To: "/b/kubectl", Keep: "/b/.kubectl.myadm-previous"},
 		}, true},
-		{"the kubelet, with which all pods end", machine{pods: []pod{changed, same}, stale: []binary{placed("kubelet", "/k", false)}}, []string{"kube-scheduler", "etcd"}, []move{
-			{folder + "/kube-scheduler.yaml", config.ManifestsDir + "/kube-scheduler.yaml", folder + "/previous-kube-scheduler.yaml"}, {"/.k.myadm-staged", "/k", "/.k.myadm-previous"},
+		{"the kubelet, with which all pods end", machine{pods: []pod{changed, same}, stale: []binary{placed("kubelet", "/k", false)}}, []string{"kube-scheduler", "etcd"}, []staticpod.Move{
+			{From: folder + "/kube-scheduler.yaml", To: config.ManifestsDir + "/kube-scheduler.yaml", Keep: folder + "/previous-kube-scheduler.yaml"}, {From: "/.k.myadm-staged", To: "/k", Keep: "/.k.myadm-previous"},
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e, files := tt.m.exchange()
-			if diff := cmp.Diff(tt.moves, e.moves, cmp.AllowUnexported(move{})); diff != "" {
+			if diff := cmp.Diff(tt.moves, e.Moves); diff != "" {
 				t.Errorf("moves (-want +got):\n%s", diff)
 			}
-			if !slices.Equal(e.end, tt.end) || e.runtime != tt.run {
-				t.Errorf("ends %q, the runtime %t", e.end, e.runtime)
+			if !slices.Equal(e.End, tt.end) || e.Runtime != tt.run {
+				t.Errorf("ends %q, the runtime %t", e.End, e.Runtime)
 			}
 			for _, f := range files {
 				if f.Path != folder+"/kube-scheduler.yaml" || string(f.Data) != "new" || f.Mode != 0o600 {

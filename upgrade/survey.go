@@ -11,6 +11,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/status"
 )
 
@@ -67,13 +68,13 @@ type HostState struct {
 	Missing   []bundle.Artifact // those of them that the host has not
 	BundleErr error             // the bundle has nothing for the host
 
-	programs programs
+	programs staticpod.Programs
 	images   map[string]string // digests by name, of those in its containerd; nil: unknown
 }
 
 // Version is what a program on the host says of its version, as v1.37.2; of several, the oldest. Empty: none runs.
 func (h *HostState) Version(program string) string {
-	v := h.programs.versions[program]
+	v := h.programs.Versions[program]
 	if v == nil {
 		return ""
 	}

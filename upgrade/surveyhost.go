@@ -15,11 +15,12 @@ import (
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 )
 
 const containerdName = "containerd"
 
-var surveyedPrograms = slices.Concat(staticPods, []string{kubelet, manifests.KubeProxyName, containerdName})
+var surveyedPrograms = slices.Concat(staticpod.Names, []string{kubelet, manifests.KubeProxyName, containerdName})
 
 // surveyedDirs are the folders that an upgrade fills.
 var surveyedDirs = []string{"/", binariesDir, imagesDir, snapshotFolder}
@@ -41,7 +42,7 @@ const surveyScript = `
 exec 2>/dev/null
 export LC_ALL=C
 data=$1 socket=$2 dirs=$3 programs=$4; shift 4
-while systemctl is-active --quiet ` + exchangeUnit + `; do sleep 0.1; done
+while systemctl is-active --quiet ` + staticpod.Unit + `; do sleep 0.1; done
 own=$(readlink /proc/self/ns/net)
 ls -l /proc/[0-9]*/exe | sed -nE "s,.* /proc/([0-9]+)/exe -> (.*/($programs))( \(deleted\))?\$,\1 \3 \2,p" |
 while read -r pid name path; do
@@ -71,7 +72,7 @@ true
 // surveyedFiles are read as they are.
 func surveyedFiles() []string {
 	files := []string{config.KubeletFlagsEnv, config.KubeletConfigFile, manifests.ContainerdUnitPath}
-	for _, name := range staticPods {
+	for _, name := range staticpod.Names {
 		files = append(files, manifests.StaticPodPath(name))
 	}
 	return files
@@ -100,7 +101,7 @@ func askHost(ctx context.Context, c *cluster.Cluster, r host.Reader, wanted []bu
 
 // hostAnswer is surveyScript's output.
 type hostAnswer struct {
-	programs programs
+	programs staticpod.Programs
 	disks    map[string]space
 	etcdDB   int64
 	images   map[string]string // nil: unknown
@@ -113,7 +114,7 @@ type hostAnswer struct {
 // contents that are none are errors.
 func parseHost(out []byte) (*hostAnswer, error) {
 	a := &hostAnswer{
-		programs: programs{versions: map[string]*semver.Version{}},
+		programs: staticpod.Programs{Versions: map[string]*semver.Version{}},
 		disks:    map[string]space{}, files: map[string][]byte{}, sizes: map[string]int64{},
 	}
 	for line := range strings.Lines(string(out)) {
@@ -175,8 +176,8 @@ func (a *hostAnswer) runs(name, said string) {
 		if err != nil {
 			continue
 		}
-		if have := a.programs.versions[name]; have == nil || v.LessThan(have) {
-			a.programs.versions[name] = v
+		if have := a.programs.Versions[name]; have == nil || v.LessThan(have) {
+			a.programs.Versions[name] = v
 		}
 		return
 	}
@@ -189,7 +190,7 @@ func (a *hostAnswer) state(wanted []bundle.Artifact) HostState {
 		KubeletPath: kubeletPath([]byte(a.unit)), OwnRuntime: len(manifests.MarkedBinaries(a.files[manifests.ContainerdUnitPath])) > 0,
 		Disks: a.disks, EtcdDB: a.etcdDB, programs: a.programs, images: a.images,
 	}
-	for _, name := range staticPods {
+	for _, name := range staticpod.Names {
 		if data, ok := a.files[manifests.StaticPodPath(name)]; ok {
 			h.Manifests[name] = data
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -128,11 +129,11 @@ func CheckNodes(ctx context.Context, c *cluster.Cluster, from string, nodes []*c
 			continue
 		}
 		for _, server := range c.ControlPlanes() {
-			p, err := running(ctx, server)
+			p, err := staticpod.Running(ctx, server)
 			if err != nil {
 				return fmt.Errorf("%s: %w", server.Name(), err)
 			}
-			if v := p.versions[manifests.APIServerName]; v != nil {
+			if v := p.Versions[manifests.APIServerName]; v != nil {
 				if err := CheckKubelet("v"+v.String(), to); err != nil {
 					return fmt.Errorf("%s: %w", n.Name(), err)
 				}

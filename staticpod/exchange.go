@@ -1,39 +1,36 @@
-package upgrade
+// Package staticpod knows what runs of a host's static pods, and replaces it in one go.
+package staticpod
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
-	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 )
 
-// exchangeUnit is the transient unit in which a host replaces what it runs. It is systemd's and not the connection's, so
+// Unit is the transient unit in which a host replaces what it runs. It is systemd's and not the connection's, so
 // that a host is never left between two versions because myadm, or the way to it, has gone.
-const exchangeUnit = "myadm-exchange.service"
+const Unit = "myadm-exchange.service"
 
-// folder holds on a host, for the time of an upgrade, what replaces its static pods and what was replaced.
-const folder = config.UpgradeDir
-
-// move puts a file in another's place and keeps that one.
-type move struct {
-	from string // what takes the place
-	to   string // the place
-	keep string // where the file that has the place goes
+// Move puts a file in another's place and keeps that one.
+type Move struct {
+	From string // what takes the place
+	To   string // the place
+	Keep string // where the file that has the place goes; empty: it is not kept
 }
 
-// exchange is what a host replaces with its kubelet stopped, in one go.
-type exchange struct {
-	moves   []move
-	end     []string // static pods whose programs end, in this order
-	runtime bool     // containerd is started anew
+// Exchange is what a host replaces with its kubelet stopped, in one go.
+type Exchange struct {
+	Folder  string // on the host, for the script; it is made, and it stays
+	Moves   []Move
+	End     []string // static pods whose programs end, in this order
+	Runtime bool     // containerd is started anew
 
 	// Etcd's data folder, and where a copy of it is made before etcd starts in another version, or from where it comes back.
 	// Empty: it is left alone.
-	data, copyTo, copyFrom string
+	Data, CopyTo, CopyFrom string
 }
 
 // exchangeScript stops the kubelet, ends the programs of the static pods $1 (an API server would wait a minute for watches
@@ -43,7 +40,7 @@ type exchange struct {
 // whether containerd is to be started anew.
 //
 // What is copied is first copied under another name: a copy that is there is whole.
-const exchangeScript = podFunctions + `
+const exchangeScript = functions + `
 set -eu
 end=$1 data=$2 copy=$3 back=$4 runtime=$5; shift 5
 trap 'systemctl start kubelet.service' EXIT
@@ -82,7 +79,7 @@ if [ -n "$back" ] && [ -e "$back" ]; then
 	mv -T "$back" "$data"
 fi
 while [ $# -gt 0 ]; do
-	if [ -e "$2" ]; then
+	if [ -n "$3" ] && [ -e "$2" ]; then
 		ln -fT "$2" "$3" 2>/dev/null || cp -pfT "$2" "$3"
 	fi
 	mv -fT "$1" "$2"
@@ -93,26 +90,27 @@ if [ "$runtime" = yes ]; then
 fi
 `
 
-// run makes the exchange and returns when the host has made it. When ctx ends before, the host makes it all the same.
-func (e exchange) run(ctx context.Context, h host.Host) error {
-	script := folder + "/exchange.sh"
+// Run makes the exchange and returns when the host has made it. When ctx ends before, the host makes it all the same. What
+// takes a place has to be on the host already. An exchange that the host could not make wraps a *host.ExitError.
+func (e Exchange) Run(ctx context.Context, h host.Host) error {
+	script := e.Folder + "/exchange.sh"
 	if err := h.WriteFiles(ctx, host.File{Path: script, Mode: 0o700, Data: []byte(exchangeScript)}); err != nil {
 		return err
 	}
 	runtime := "no"
-	if e.runtime {
+	if e.Runtime {
 		runtime = "yes"
 	}
-	argv := []string{"systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit=" + exchangeUnit,
-		"sh", script, strings.Join(e.end, " "), e.data, e.copyTo, e.copyFrom, runtime}
-	for _, m := range e.moves {
-		argv = append(argv, m.from, m.to, m.keep)
+	argv := []string{"systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit=" + Unit,
+		"sh", script, strings.Join(e.End, " "), e.Data, e.CopyTo, e.CopyFrom, runtime}
+	for _, m := range e.Moves {
+		argv = append(argv, m.From, m.To, m.Keep)
 	}
 	if _, err := h.Run(ctx, host.Command(argv...)); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return fmt.Errorf("replace what runs: %w; hint: journalctl -u %s on the host", exitOf(err), exchangeUnit)
+		return fmt.Errorf("replace what runs: %w; hint: journalctl -u %s on the host", exitOf(err), Unit)
 	}
 	return nil
 }
@@ -123,7 +121,5 @@ func exitOf(err error) error {
 	if !errors.As(err, &exit) {
 		return err
 	}
-	return &host.ExitError{Argv: []string{"systemd-run", "--unit=" + exchangeUnit}, Code: exit.Code, Stderr: exit.Stderr}
+	return &host.ExitError{Argv: []string{"systemd-run", "--unit=" + Unit}, Code: exit.Code, Stderr: exit.Stderr}
 }
-
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

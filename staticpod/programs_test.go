@@ -1,4 +1,4 @@
-package upgrade
+package staticpod
 
 import (
 	"fmt"
@@ -12,13 +12,13 @@ import (
 )
 
 // said is what was read of programs, for a comparison.
-func said(p programs) map[string]string {
+func said(p Programs) map[string]string {
 	all := map[string]string{}
-	for name, v := range p.versions {
+	for name, v := range p.Versions {
 		all[name] = v.String()
 	}
-	for name, r := range p.restarts {
-		all[name+" again"] = fmt.Sprintf("%s %d", r.of, r.n)
+	for name, r := range p.Restarts {
+		all[name+" again"] = fmt.Sprintf("%s %d", r.Of, r.N)
 	}
 	return all
 }
@@ -53,17 +53,17 @@ func FuzzParsePrograms(f *testing.F) {
 	f.Add([]byte("kubelet v99999999999999999999.0.0\nrestarts:kubelet unit 99999999999999999999\nrestarts:x y -7\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		p := parsePrograms(out)
-		for name, v := range p.versions {
+		for name, v := range p.Versions {
 			if v == nil || strings.ContainsAny(name, " \t") {
 				t.Errorf("%q runs in %v", name, v)
 			}
-			if v != nil && !p.runs(name, v.String()) {
+			if v != nil && !p.Runs(name, v.String()) {
 				t.Errorf("%q is not in its own version %s", name, v)
 			}
 		}
-		for name, r := range p.restarts {
-			if r.n < 0 {
-				t.Errorf("%q was started %d times again", name, r.n)
+		for name, r := range p.Restarts {
+			if r.N < 0 {
+				t.Errorf("%q was started %d times again", name, r.N)
 			}
 		}
 	})
@@ -88,7 +88,7 @@ func TestRuns(t *testing.T) {
 		{"etcd", "3.6.8-0", false},
 		{"etcd", "4.7.2-0", false},
 	} {
-		if got := p.runs(tt.name, tt.want); got != tt.runs {
+		if got := p.Runs(tt.name, tt.want); got != tt.runs {
 			t.Errorf("%s runs in %q: %t, want %t", tt.name, tt.want, got, tt.runs)
 		}
 	}
@@ -152,12 +152,12 @@ func TestProgramsScript(t *testing.T) {
 	if err := os.Chtimes(older, long, long); err != nil {
 		t.Fatal(err)
 	}
-	out, err := runScript(t, rooted(programsScript, dir), map[string]string{
+	out, err := runScript(t, rooted(ProgramsScript, dir), map[string]string{
 		"systemctl": `case "$*" in
 *MainPID*kubelet.service) echo 17 ;;
 *NRestarts*kubelet.service) echo 4 ;;
 esac`,
-	}, staticPods...)
+	}, Names...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ esac`,
 
 // A host on which nothing runs is an answer too.
 func TestProgramsScriptOnAnEmptyHost(t *testing.T) {
-	out, err := runScript(t, rooted(programsScript, t.TempDir()), map[string]string{"systemctl": "echo 0"}, staticPods...)
+	out, err := runScript(t, rooted(ProgramsScript, t.TempDir()), map[string]string{"systemctl": "echo 0"}, Names...)
 	if err != nil {
 		t.Fatal(err)
 	}

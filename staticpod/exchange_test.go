@@ -1,4 +1,4 @@
-package upgrade
+package staticpod
 
 import (
 	"context"
@@ -53,7 +53,7 @@ func newSite(t *testing.T, files map[string]string) *site {
 func (s *site) at(name string) string { return filepath.Join(s.dir, name) }
 
 // exchange runs the script on the folder. What is empty stays empty.
-func (s *site) exchange(e exchange) error {
+func (s *site) exchange(e Exchange) error {
 	s.Helper()
 	at := func(name string) string {
 		if name == "" {
@@ -62,12 +62,12 @@ func (s *site) exchange(e exchange) error {
 		return s.at(name)
 	}
 	runtime := "no"
-	if e.runtime {
+	if e.Runtime {
 		runtime = "yes"
 	}
-	args := []string{strings.Join(e.end, " "), at(e.data), at(e.copyTo), at(e.copyFrom), runtime}
-	for _, m := range e.moves {
-		args = append(args, at(m.from), at(m.to), at(m.keep))
+	args := []string{strings.Join(e.End, " "), at(e.Data), at(e.CopyTo), at(e.CopyFrom), runtime}
+	for _, m := range e.Moves {
+		args = append(args, at(m.From), at(m.To), at(m.Keep))
 	}
 	script := strings.NewReplacer("/var/log/pods", s.at("pods"), "/proc/[0-9]", s.at("proc/[0-9]"), "#/proc/}", "#"+s.dir+"/proc/}").Replace(exchangeScript)
 	_, err := runScript(s.T, script, s.tools, args...)
@@ -111,7 +111,7 @@ func TestExchangeScriptMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.tools["mv"] = `echo "mv ${3##*/}" >>` + s.at("log") + `; exec /bin/mv "$@"`
-	err := s.exchange(exchange{runtime: true, moves: []move{{"new/b", "b", "kept-b"}, {"new/a", "a", "kept-a"}, {"new/c", "c", "kept-c"}}})
+	err := s.exchange(Exchange{Runtime: true, Moves: []Move{{"new/b", "b", "kept-b"}, {"new/a", "a", "kept-a"}, {"new/c", "c", "kept-c"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,10 +132,21 @@ func TestExchangeScriptMoves(t *testing.T) {
 func TestExchangeScriptKeepsACopy(t *testing.T) {
 	s := newSite(t, map[string]string{"new/a": "a 2", "a": "a 1"})
 	s.tools["ln"] = "exit 1"
-	if err := s.exchange(exchange{moves: []move{{"new/a", "a", "kept-a"}}}); err != nil {
+	if err := s.exchange(Exchange{Moves: []Move{{"new/a", "a", "kept-a"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]string{"a": "a 2", "kept-a": "a 1"}, s.files()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What nobody wants back is not kept.
+func TestExchangeScriptKeepsNothing(t *testing.T) {
+	s := newSite(t, map[string]string{"new/a": "a 2", "a": "a 1"})
+	if err := s.exchange(Exchange{Moves: []Move{{From: "new/a", To: "a"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"a": "a 2"}, s.files()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -145,19 +156,19 @@ func TestExchangeScriptStartsTheKubelet(t *testing.T) {
 	files := map[string]string{"new/b": "b 2", "a": "a 1", "b": "b 1", "member/wal": "1"}
 	for _, tt := range []struct {
 		name, tool, script string
-		e                  exchange
+		e                  Exchange
 	}{
-		{"what is to take a place is not there", "", "", exchange{moves: []move{{"new/a", "a", "a"}, {"new/b", "b", "kept-b"}}}},
-		{"the kubelet does not stop", "systemctl", `echo "$*" >>LOG; [ "$1" != stop ]`, exchange{moves: []move{{"new/b", "b", "kept-b"}}}},
-		{"the disk is full", "cp", `[ "$1" != -a ] || exit 1`, exchange{data: "member", copyTo: "copy", moves: []move{{"new/b", "b", "kept-b"}}}},
-		{"the data does not reach the disk", "sync", `exit 1`, exchange{data: "member", copyTo: "copy", moves: []move{{"new/b", "b", "kept-b"}}}},
+		{"what is to take a place is not there", "", "", Exchange{Moves: []Move{{"new/a", "a", "a"}, {"new/b", "b", "kept-b"}}}},
+		{"the kubelet does not stop", "systemctl", `echo "$*" >>LOG; [ "$1" != stop ]`, Exchange{Moves: []Move{{"new/b", "b", "kept-b"}}}},
+		{"the disk is full", "cp", `[ "$1" != -a ] || exit 1`, Exchange{Data: "member", CopyTo: "copy", Moves: []Move{{"new/b", "b", "kept-b"}}}},
+		{"the data does not reach the disk", "sync", `exit 1`, Exchange{Data: "member", CopyTo: "copy", Moves: []Move{{"new/b", "b", "kept-b"}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, files)
 			if tt.tool != "" {
 				s.tools[tt.tool] = strings.ReplaceAll(tt.script, "LOG", s.at("log"))
 			}
-			tt.e.runtime = true
+			tt.e.Runtime = true
 			if err := s.exchange(tt.e); err == nil {
 				t.Error("it is no error")
 			}
@@ -176,7 +187,7 @@ func TestExchangeScriptStartsTheKubelet(t *testing.T) {
 // Etcd's data is copied before anything takes its place, once, and what is left of a copy that was cut is none.
 func TestExchangeScriptCopiesOnce(t *testing.T) {
 	s := newSite(t, map[string]string{"etcd/member/snap/db": "1", "etcd/member/wal": "1", "etcd/copy.part/half": "?"})
-	e := exchange{data: "etcd/member", copyTo: "etcd/copy"}
+	e := Exchange{Data: "etcd/member", CopyTo: "etcd/copy"}
 	if err := s.exchange(e); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +206,7 @@ func TestExchangeScriptCopiesOnce(t *testing.T) {
 
 func TestExchangeScriptComesBack(t *testing.T) {
 	s := newSite(t, map[string]string{"member/wal": "2", "member.failed/old": "?", "copy/wal": "1"})
-	e := exchange{data: "member", copyFrom: "copy"}
+	e := Exchange{Data: "member", CopyFrom: "copy"}
 	if err := s.exchange(e); err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +271,7 @@ func TestExchangeScriptEndsPrograms(t *testing.T) {
 	deaf := s.runPod("kube-apiserver", "0a", "trap '' TERM")
 	theirs := s.runPod("kube-scheduler", "3b6c3a5e-0000-4000-8000-0123456789ab", logsItsEnd)
 	stays := s.runPod("kube-controller-manager", "0c", logsItsEnd)
-	if err := s.exchange(exchange{end: []string{"etcd", "kube-apiserver", "kube-scheduler"}, moves: []move{{"new", "old", "kept"}}}); err != nil {
+	if err := s.exchange(Exchange{End: []string{"etcd", "kube-apiserver", "kube-scheduler"}, Moves: []Move{{"new", "old", "kept"}}}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"stop kubelet.service", "kube-scheduler ends", "etcd ends", "mv", "start kubelet.service"}
@@ -279,17 +290,17 @@ func TestExchangeScriptEndsPrograms(t *testing.T) {
 
 // exchanges registers what the fake answers to an exchange.
 func exchanges(f *hosttest.Fake) *hosttest.Rule {
-	return f.OnPrefix("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit=myadm-exchange.service", "sh", "/etc/kubernetes/upgrade/exchange.sh").Changes()
+	return f.OnPrefix("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--unit=myadm-exchange.service", "sh", "/x/exchange.sh").Changes()
 }
 
 func TestExchangeRun(t *testing.T) {
 	f := hosttest.New(t, "cp-1")
 	exchanges(f)
-	e := exchange{
-		moves: []move{{"/n/a", "/a", "/k/a"}, {"/n/b", "/b", "/k/b"}}, end: []string{"kube-apiserver", "etcd"}, runtime: true,
-		data: "/d/member", copyTo: "/d/copy",
+	e := Exchange{
+		Folder: "/x", Moves: []Move{{"/n/a", "/a", "/k/a"}, {"/n/b", "/b", "/k/b"}}, End: []string{"kube-apiserver", "etcd"}, Runtime: true,
+		Data: "/d/member", CopyTo: "/d/copy",
 	}
-	if err := e.run(t.Context(), f); err != nil {
+	if err := e.Run(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
 	calls := f.Commands()
@@ -297,11 +308,11 @@ func TestExchangeRun(t *testing.T) {
 	if len(calls) != 1 || !slices.Equal(calls[0].Argv[8:], want) {
 		t.Errorf("ran %q", calls)
 	}
-	if script, _ := f.Get("/etc/kubernetes/upgrade/exchange.sh"); string(script.Data) != exchangeScript || script.Mode != 0o700 {
+	if script, _ := f.Get("/x/exchange.sh"); string(script.Data) != exchangeScript || script.Mode != 0o700 {
 		t.Errorf("the script is %v:\n%s", script.Mode, script.Data)
 	}
 	f.ResetRecord()
-	if err := (exchange{}).run(t.Context(), f); err != nil {
+	if err := (Exchange{Folder: "/x"}).Run(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
 	if calls := f.Commands(); !slices.Equal(calls[0].Argv[8:], []string{"", "", "", "", "no"}) {
@@ -313,7 +324,7 @@ func TestExchangeRun(t *testing.T) {
 func TestExchangeRunFails(t *testing.T) {
 	f := hosttest.New(t, "cp-1")
 	exchanges(f).Fail(1, "mv: cannot stat '/n/a'")
-	err := exchange{moves: []move{{"/n/a", "/a", "/k/a"}}}.run(t.Context(), f)
+	err := Exchange{Folder: "/x", Moves: []Move{{"/n/a", "/a", "/k/a"}}}.Run(t.Context(), f)
 	var exit *host.ExitError
 	if !errors.As(err, &exit) || exit.Code != 1 {
 		t.Fatalf("got %v", err)
@@ -329,7 +340,7 @@ func TestExchangeRunFails(t *testing.T) {
 		cancel(stop)
 		return nil, ctx.Err()
 	})
-	if err := (exchange{}).run(ctx, f); !errors.Is(err, stop) {
+	if err := (Exchange{Folder: "/x"}).Run(ctx, f); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 }
