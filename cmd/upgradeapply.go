@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/upgrade"
 	"github.com/myadm/myadm/workflow"
 )
@@ -33,6 +34,7 @@ func (f *upgradeFlags) register(cmd *cobra.Command) {
 	f.selection.registerNames(cmd)
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 4*time.Minute, "limit for each component to become healthy, and for each node to become Ready")
 	f.output.register(cmd)
+	cmd.Flags().BoolVar(&f.force, "force", false, "go to an older patch release")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and change nothing")
 	registerDrain(cmd.Flags(), &f.drain)
 }
@@ -73,7 +75,6 @@ Running it again carries on where it was stopped, and changes nothing when there
 	}
 	flags.register(cmd)
 	flags.registerIgnore(cmd)
-	cmd.Flags().BoolVar(&flags.force, "force", false, "go to an older patch release")
 	cmd.Flags().StringVar(&flags.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are upgraded at a time: a `number`, or a percentage such as 25%")
 	return cmd
 }
@@ -93,11 +94,25 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
+	to := c.Config.Spec.KubernetesVersion
+	if err := flags.checkVersion(from, to); err != nil {
+		return errors.Join(unreached, err)
+	}
 	opts := flags.options(from)
-	if err := flags.upgrade(ctx, streams, from, c.Config.Spec.KubernetesVersion, upgrade.Steps(c, opts)); err != nil {
+	if err := flags.upgrade(ctx, streams, from, to, upgrade.Steps(c, opts)); err != nil {
 		return err
 	}
 	return unreached // a worker that was not there stays behind
+}
+
+// checkVersion refuses a version that the cluster must not go to when only some phases are to run, and preflight, which has
+// more to say of it, is none of them.
+func (f *upgradeFlags) checkVersion(from, to string) error {
+	runner := workflow.Runner{Only: f.only, Skip: f.skip}
+	if runner.Selected("preflight") || phases.Ignored(upgrade.FindingVersion, f.ignorePreflight) {
+		return nil
+	}
+	return upgrade.CheckTarget(from, to, f.force)
 }
 
 func (f *upgradeFlags) options(from string) upgrade.Options {
@@ -192,7 +207,7 @@ func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, na
 		return errors.Join(unreached, usageError{err})
 	}
 	to := c.Config.Spec.KubernetesVersion
-	if err := upgrade.CheckNodes(ctx, c, from, nodes); err != nil {
+	if err := upgrade.CheckNodes(ctx, c, from, nodes, flags.force); err != nil {
 		return err
 	}
 	return flags.upgrade(ctx, streams, from, to, upgrade.NodeSteps(c, nodes, flags.options(from)))

@@ -186,7 +186,7 @@ func printOverwritten(out io.Writer, p *upgrade.Plan) {
 				paths = append(paths, i.Path)
 			}
 		}
-		for _, path := range h.Binaries {
+		for _, path := range slices.Concat(h.Binaries, h.LoadBalancer) {
 			if !slices.Contains(paths, path) {
 				paths = append(paths, path)
 			}
@@ -197,6 +197,9 @@ func printOverwritten(out io.Writer, p *upgrade.Plan) {
 		fmt.Fprint(out, title)
 		title = ""
 		fmt.Fprintf(out, "  %s: %s\n", h.Name, strings.Join(paths, ", "))
+	}
+	if len(p.Rights) > 0 {
+		fmt.Fprintf(out, "\nCompleted (what is yours in them stays):\n  cluster: %s\n", strings.Join(p.Rights, ", "))
 	}
 }
 

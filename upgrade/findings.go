@@ -25,7 +25,7 @@ type Finding struct {
 
 // The names of findings.
 const (
-	findingVersion      = "version-policy"
+	FindingVersion      = "version-policy" // the version cannot be gone to
 	findingSkew         = "version-skew"
 	findingAPI          = "api-server"
 	findingControlPlane = "control-plane-health"
@@ -118,7 +118,7 @@ func (j *findingJudge) versions() {
 		j.refuse(findingAPI, whereCluster, "", "the API does not answer: %s", j.s.Report.APIError)
 	}
 	if err := CheckTarget(j.plan.From, j.to.Version, j.to.Force); err != nil {
-		j.refuse(findingVersion, whereCluster, "", "%v", err)
+		j.refuse(FindingVersion, whereCluster, "", "%v", err)
 		return // which programs may meet is then beside the point
 	}
 	for _, err := range CheckSkew(j.to.Version, j.running()) {
@@ -224,7 +224,7 @@ func (j *findingJudge) nodes() {
 		case n == nil:
 			j.refuse(findingNoNode, h.Name, "myadm apply -f, or myadm join, makes it one; or leave it out", "the host is no node of the cluster")
 		case !n.Ready:
-			j.add(changing(h.Components) > 0 && !h.begun(), findingReady, h.Name, "", "the node is not Ready: %s", n.Reason)
+			j.add(h.changes > 0 && !h.begun(), findingReady, h.Name, "", "the node is not Ready: %s", n.Reason)
 		}
 	}
 	for _, n := range j.s.Report.Nodes {

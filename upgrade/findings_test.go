@@ -16,6 +16,7 @@ import (
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/status"
+	"github.com/myadm/myadm/workflow"
 )
 
 var surveyTime = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
@@ -338,7 +339,7 @@ func TestMakePlan(t *testing.T) {
 	if len(p.Findings) > 0 {
 		t.Errorf("findings %+v", p.Findings)
 	}
-	if p.From != oldVersion || p.To != newVersion || !slices.Equal(p.Reachable, []string{newVersion}) || p.Changes != 3*6+3+2+1 {
+	if p.From != oldVersion || p.To != newVersion || !slices.Equal(p.Reachable, []string{newVersion}) || p.Changes != 3*6+3+4+2+1 { // a kubectl on each host
 		t.Errorf("%s to %s of %v with %d changes", p.From, p.To, p.Reachable, p.Changes)
 	}
 	var hosts []string
@@ -376,6 +377,33 @@ func TestMakePlan(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, p.Addons); diff != "" {
 		t.Errorf("addons (-want +got):\n%s", diff)
+	}
+}
+
+// What apply would change in a cluster that runs the version already is counted, too: another build of a binary, the load
+// balancer's files, rights that somebody took away.
+func TestMakePlanCountsWhatHasNoVersion(t *testing.T) {
+	s := wellAt(t, newVersion)
+	s.Host("w-1").Missing = s.Host("w-1").Artifacts[:1]    // the kubelet
+	s.Host("cp-2").Missing = s.Host("cp-2").Artifacts[1:2] // kubectl
+	s.Host("cp-3").LoadBalancer = []workflow.Change{{Action: workflow.Update, Object: "/etc/kubernetes/haproxy/haproxy.cfg"}}
+	s.Rights = []workflow.Change{{Action: workflow.Create, Object: "ClusterRole kubeadm:get-nodes"}}
+	p := MakePlan(s, targetAt(t, newVersion))
+	got := map[string][]string{"cluster": p.Rights}
+	for _, h := range p.Hosts {
+		got[h.Name] = append(h.Binaries, h.LoadBalancer...)
+	}
+	want := map[string][]string{
+		"cp-1": {}, "cp-2": {"/usr/local/bin/kubectl"}, "cp-3": {"/etc/kubernetes/haproxy/haproxy.cfg"}, "w-1": {"/usr/local/bin/kubelet"},
+		"cluster": {"ClusterRole kubeadm:get-nodes"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || p.Changes != 4 {
+		t.Errorf("%d changes (-want +got):\n%s", p.Changes, diff)
+	}
+	// A host that has still something to get is judged as any that has.
+	s.Report.Nodes[0].Ready = false
+	if fatal := MakePlan(s, targetAt(t, newVersion)).Fatal(); len(fatal) != 1 || fatal[0].Name != findingReady {
+		t.Errorf("in the way: %+v", fatal)
 	}
 }
 

@@ -75,7 +75,7 @@ func kubeletGates(configuration []byte) map[string]bool {
 
 // artifacts finds what a host needs and nobody has for it.
 func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
-	if changing(p.Components) == 0 {
+	if p.changes == 0 {
 		return
 	}
 	switch {
@@ -125,7 +125,7 @@ func (j *findingJudge) images(p *HostPlan) []string {
 // binaries are staged beside those that run. The first control plane has to hold a snapshot of etcd as well, and one whose
 // etcd is alone and moves, a copy of its data.
 func (j *findingJudge) disks(h *HostState, p *HostPlan) {
-	if changing(p.Components) == 0 {
+	if p.changes == 0 {
 		return
 	}
 	need := map[string]int64{} // by mount
@@ -148,7 +148,7 @@ func (j *findingJudge) disks(h *HostState, p *HostPlan) {
 		if j.keepsSnapshot(h) {
 			add(snapshotFolder, h.EtcdDB)
 		}
-		if len(j.s.Report.Etcd.Members) < 2 && moves(p, manifests.EtcdName) {
+		if len(j.s.Report.Etcd.Members) < 2 && movesImage(p, manifests.EtcdName) {
 			add(h.EtcdDir, 2*h.EtcdDB) // its log goes with the database
 		}
 	}
@@ -172,6 +172,7 @@ func (j *findingJudge) keepsSnapshot(h *HostState) bool {
 	return i >= 0 && j.s.Hosts[i].Name == h.Name
 }
 
-func moves(p *HostPlan, component string) bool {
+// movesImage tells whether a component comes to run from another image.
+func movesImage(p *HostPlan, component string) bool {
 	return slices.ContainsFunc(p.Components, func(i Item) bool { return i.Name == component && i.Change && i.HaveImage != i.WantImage })
 }

@@ -30,6 +30,9 @@ const maxRestarts = 2
 // watchPause lies between two looks at what runs on a host.
 const watchPause = time.Second
 
+// maxBlindLooks is how many looks in a row may fail before a host is given up.
+const maxBlindLooks = 3
+
 // illError is a component that does not become what it should be.
 type illError struct {
 	Component string
@@ -134,11 +137,12 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 	defer tick.Stop()
 	before := map[string]int{} // restarts that were not this run's, by what was started
 	wrong := ""                // by the last look that told anything
+	blind := 0                 // looks in a row that told nothing
 	for {
 		p, err := staticpod.Running(ctx, n)
 		switch {
 		case err == nil:
-			wrong = ""
+			wrong, blind = "", 0
 			for _, name := range slices.Sorted(maps.Keys(want)) {
 				r := p.Restarts[name]
 				if _, seen := before[r.Of]; !seen {
@@ -152,9 +156,12 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 				}
 			}
 		case ctx.Err() == nil:
-			return err
+			if blind++; blind == maxBlindLooks {
+				return err
+			}
 		}
-		if healthy.Err() != nil && wrong == "" {
+		settled := wrong == "" && blind == 0
+		if healthy.Err() != nil && settled {
 			return nil
 		}
 		select {
@@ -164,7 +171,7 @@ func watchCrashes(ctx, healthy context.Context, n *cluster.Node, want map[string
 			}
 			return &illError{Component: wrong, Err: errors.New("it does not run in this version")}
 		case <-healthy.Done():
-			if wrong == "" {
+			if settled {
 				return nil
 			}
 			select {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -78,6 +79,9 @@ func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow
 func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) ([]workflow.Change, error) {
 	want := m.wanted(c)
 	found, err := ill(ctx, c, n, want)
+	if err == nil && len(found) > 0 { // one answer that came too late is no illness
+		found, err = ill(ctx, c, n, want)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -116,8 +120,8 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 		c.SetAside(n)
 		defer func() {
 			c.TakeBack()
-			if err != nil && ctx.Err() == nil {
-				err = errors.Join(err, rebalance(ctx, c))
+			if err != nil {
+				err = errors.Join(err, returnToEndpoint(ctx, c))
 			}
 		}()
 	}
@@ -269,6 +273,17 @@ func rebalance(ctx context.Context, c *cluster.Cluster) error {
 		})
 	}
 	return g.Wait()
+}
+
+// returnPatience is how long a run that was stopped may take to leave the load balancers as it found them.
+const returnPatience = 5 * time.Second
+
+// returnToEndpoint has the load balancers send requests to all API servers again, also when the run was stopped: they find
+// out by themselves which ones answer.
+func returnToEndpoint(ctx context.Context, c *cluster.Cluster) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnPatience)
+	defer cancel()
+	return rebalance(ctx, c)
 }
 
 // requireImages refuses to stop what runs while an image of what is to run is not on the host. A runtime that is no

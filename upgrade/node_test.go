@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,10 +16,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/host/hosttest"
 	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/staticpod"
+	"github.com/myadm/myadm/workflow"
 )
 
 // workload puts a pod of a ReplicaSet's onto a node. Evictions of it are answered by evict.
@@ -142,6 +146,28 @@ func TestControlPlaneThatMustNotStop(t *testing.T) {
 	fails(t, ControlPlanes(r.Cluster, r.ControlPlanes(), rigOptions()), "cp-1: control-planes: ")
 	if got := r.node(t, "cp-1"); len(h.exchanges) > 0 || got != oldVersion {
 		t.Errorf("the node is %s; exchanges %q", got, h.exchanges)
+	}
+}
+
+// A run that is stopped while an API server is out of the endpoint puts it back there before it ends.
+func TestStoppedRunReturnsToTheEndpoint(t *testing.T) {
+	r := newRig(t)
+	r.Config.Spec.LoadBalancer.Type = config.LoadBalancerNodeLocal
+	h := r.hosts["cp-1"]
+	perform(t, Stage(r.Cluster, r.Nodes))
+	ctx, stop := context.WithCancel(t.Context())
+	h.OnPrefix("systemd-run").Changes().Do(func(f *hosttest.Fake, _ host.Cmd) ([]byte, error) {
+		f.Put(host.File{Path: manifests.HAProxyConfigPath, Mode: 0o600, Data: []byte("without cp-1")})
+		stop()
+		return nil, ctx.Err()
+	})
+	_, err := new(workflow.Runner).Run(ctx, ControlPlanes(r.Cluster, r.Nodes, rigOptions()))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	file, _ := h.Get(manifests.HAProxyConfigPath)
+	if !strings.Contains(string(file.Data), r.Nodes[0].Spec.AdvertiseAddress) {
+		t.Errorf("the load balancer has\n%s", file.Data)
 	}
 }
 

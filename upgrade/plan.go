@@ -19,6 +19,7 @@ type Plan struct {
 	Hosts     []HostPlan `json:"hosts"`     // control planes first, each in the document's order
 	Addons    []Item     `json:"addons"`
 	Config    []Item     `json:"config"`  // what the cluster keeps of its configuration
+	Rights    []string   `json:"rights"`  // roles and bindings that lack what nodes, tokens or administrators need
 	Changes   int        `json:"changes"` // 0: everything runs To already
 	Findings  []Finding  `json:"findings"`
 }
@@ -28,10 +29,12 @@ type HostPlan struct {
 	Name         string   `json:"name"`
 	ControlPlane bool     `json:"controlPlane"`
 	Components   []Item   `json:"components"`
-	Binaries     []string `json:"binaries"` // paths of the files that would be overwritten, besides static pods
-	Bytes        int64    `json:"bytes"`    // to be sent to it
+	Binaries     []string `json:"binaries"`     // paths of the files that would be overwritten, besides static pods
+	LoadBalancer []string `json:"loadBalancer"` // what would change of its load balancer of the API servers
+	Bytes        int64    `json:"bytes"`        // to be sent to it
 
-	placed bool // the bundle's kubelet is in its place
+	changes int  // of all of these, one for a component together with its binary
+	placed  bool // the bundle's kubelet is in its place
 }
 
 // Item is something that has a version.
@@ -47,7 +50,7 @@ type Item struct {
 
 // MakePlan compares what was found with what is wanted.
 func MakePlan(s *State, to Target) *Plan {
-	p := &Plan{From: s.From(), To: to.Version, Reachable: append([]string{}, Reachable(s.From())...), Hosts: []HostPlan{}, Addons: []Item{}, Config: []Item{}}
+	p := &Plan{From: s.From(), To: to.Version, Reachable: append([]string{}, Reachable(s.From())...), Hosts: []HostPlan{}, Addons: []Item{}, Config: []Item{}, Rights: []string{}}
 	for _, controlPlane := range []bool{true, false} {
 		for i := range s.Hosts {
 			if h := &s.Hosts[i]; h.ControlPlane == controlPlane {
@@ -67,10 +70,13 @@ func MakePlan(s *State, to Target) *Plan {
 			Name: manifests.KubeadmConfigName, Have: s.Version(), Want: to.Version, Change: s.Version() != to.Version,
 		})
 	}
-	for _, h := range p.Hosts {
-		p.Changes += changing(h.Components)
+	for _, change := range s.Rights {
+		p.Rights = append(p.Rights, change.Object)
 	}
-	p.Changes += changing(p.Addons) + changing(p.Config)
+	for _, h := range p.Hosts {
+		p.Changes += h.changes
+	}
+	p.Changes += changing(p.Addons) + changing(p.Config) + len(p.Rights)
 	p.Findings = findings(s, to, p)
 	return p
 }
@@ -105,7 +111,7 @@ func (s *State) From() string {
 }
 
 func planHost(s *State, h *HostState, to Target) HostPlan {
-	p := HostPlan{Name: h.Name, ControlPlane: h.ControlPlane, Components: []Item{}, Binaries: []string{}}
+	p := HostPlan{Name: h.Name, ControlPlane: h.ControlPlane, Components: []Item{}, Binaries: []string{}, LoadBalancer: []string{}}
 	if h.Err != nil {
 		return p
 	}
@@ -128,10 +134,19 @@ func planHost(s *State, h *HostState, to Target) HostPlan {
 		want := h.runtimeVersion(have)
 		p.Components = append(p.Components, Item{Name: containerdName, Have: have, Want: want, Change: have != want})
 	}
+	p.changes = changing(p.Components)
 	for _, a := range h.Missing {
-		if a.Kind == bundle.KindBinary {
-			p.Binaries = append(p.Binaries, h.place(a))
+		if a.Kind != bundle.KindBinary {
+			continue
 		}
+		p.Binaries = append(p.Binaries, h.place(a))
+		if !p.moves(a.Name) {
+			p.changes++ // a tool, or another build of the version that runs
+		}
+	}
+	for _, change := range h.LoadBalancer {
+		p.LoadBalancer = append(p.LoadBalancer, change.Object)
+		p.changes++
 	}
 	p.Bytes = bundle.TotalSize(h.Missing)
 	isKubelet := func(a bundle.Artifact) bool { return a.Name == kubelet }
@@ -193,6 +208,11 @@ func (h *HostState) place(a bundle.Artifact) string {
 		return h.KubeletPath
 	}
 	return a.Target
+}
+
+// moves tells whether a component is among what changes.
+func (p HostPlan) moves(component string) bool {
+	return slices.ContainsFunc(p.Components, func(i Item) bool { return i.Name == component && i.Change })
 }
 
 // begun tells whether an upgrade of the host was begun and has not come to its end: some of its components are at the target

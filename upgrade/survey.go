@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/status"
+	"github.com/myadm/myadm/workflow"
 )
 
 // State is a cluster as it was found before an upgrade: what runs where, and what could stand in the way.
@@ -23,6 +25,7 @@ type State struct {
 	Budgets   []Budget          // that allow no disruption now, by namespace and name
 	Requested []RequestedAPI    // deprecated APIs that somebody asked an API server for, by group, version and resource
 	Config    map[string]string // the cluster's configuration, by ConfigMap and key: see configKey
+	Rights    []workflow.Change // what roles and bindings lack
 	Unknown   []error           // questions that were not answered; what they were about is empty
 }
 
@@ -64,6 +67,8 @@ type HostState struct {
 	EtcdDir string           // where etcd's data is, or would be
 	EtcdDB  int64            // bytes of etcd's database; 0: there is none
 
+	LoadBalancer []workflow.Change // what its load balancer of the API servers lacks
+
 	Artifacts []bundle.Artifact // that the bundle has for the host
 	Missing   []bundle.Artifact // those of them that the host has not
 	BundleErr error             // the bundle has nothing for the host
@@ -94,6 +99,7 @@ const surveyTimeout = 30 * time.Second
 // it runs, all of them at the same time. What does not answer is part of the State; the error is that there is no cluster
 // (cluster.ErrNoCluster), or that ctx has ended.
 func Survey(ctx context.Context, c *cluster.Cluster) (*State, error) {
+	balancers := surveyBalancers(ctx, c)
 	defer func(document *config.Cluster) { c.Config = document }(c.Config) // Gather puts what the cluster says in its place
 	report, err := gather(ctx, c)
 	if err != nil {
@@ -103,7 +109,7 @@ func Survey(ctx context.Context, c *cluster.Cluster) (*State, error) {
 	api := &apiAnswers{state: s}
 	var wg sync.WaitGroup
 	for i, n := range c.Nodes {
-		wg.Go(func() { s.Hosts[i] = surveyHost(ctx, c, n) })
+		wg.Go(func() { s.Hosts[i] = surveyHost(ctx, c, n).with(balancers[i]) })
 		if runsControlPlane(report, n.Spec.Name) {
 			wg.Go(func() { api.requested(ctx, c, n) })
 		}
@@ -139,6 +145,40 @@ func surveyHost(ctx context.Context, c *cluster.Cluster, n *cluster.Node) HostSt
 	wanted, err := hostArtifacts(c, n)
 	h := askHost(ctx, c, n, wanted)
 	h.Name, h.Arch, h.EtcdDir, h.Artifacts, h.BundleErr = n.Spec.Name, n.Facts.Arch, c.Config.Spec.Etcd.DataDir, wanted, err
+	return h
+}
+
+// balancerState is what a host's load balancer lacks, by the document.
+type balancerState struct {
+	changes []workflow.Change
+	err     error
+}
+
+// surveyBalancers looks at the load balancers of all nodes, which an upgrade completes.
+func surveyBalancers(ctx context.Context, c *cluster.Cluster) []balancerState {
+	states := make([]balancerState, len(c.Nodes))
+	var wg sync.WaitGroup
+	for i, n := range c.Nodes {
+		phase := phases.LoadBalancer(c, []*cluster.Node{n})
+		if len(phase.Hosts) == 0 {
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, surveyTimeout, errors.New("the host did not answer in time"))
+			defer cancel()
+			states[i].changes, states[i].err = phase.Check(ctx, n)
+		})
+	}
+	wg.Wait()
+	return states
+}
+
+// with adds a load balancer to what was found on a host.
+func (h HostState) with(b balancerState) HostState {
+	h.LoadBalancer = b.changes
+	if b.err != nil && h.Err == nil {
+		h.Err = fmt.Errorf("look at its load balancer: %w", b.err)
+	}
 	return h
 }
 

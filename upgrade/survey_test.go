@@ -23,6 +23,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/host/hosttest"
 	"github.com/myadm/myadm/kube/kubetest"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
@@ -167,8 +168,26 @@ func TestSurvey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := MakePlan(s, to); p.From != oldVersion || p.Changes != 6+2+1 {
+	if p := MakePlan(s, to); p.From != oldVersion || p.Changes != 6+2+1+len(p.Rights) || !slices.Contains(p.Rights, "ClusterRole kubeadm:get-nodes") {
 		t.Errorf("from %s with %d changes: %+v", p.From, p.Changes, p)
+	}
+}
+
+// What the load balancers of the document lack is part of what is found.
+func TestSurveyLooksAtLoadBalancers(t *testing.T) {
+	for balancer, want := range map[string]bool{config.LoadBalancerNodeLocal: true, config.LoadBalancerExternal: false} {
+		c, _, _ := surveyedSite(t)
+		c.Config.Spec.LoadBalancer.Type = balancer
+		s, err := Survey(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range s.Hosts {
+			lacks := func(c workflow.Change) bool { return c.Object == manifests.HAProxyConfigPath }
+			if slices.ContainsFunc(h.LoadBalancer, lacks) != want {
+				t.Errorf("%s: %s lacks %+v, %v", balancer, h.Name, h.LoadBalancer, h.Err)
+			}
+		}
 	}
 }
 

@@ -154,6 +154,10 @@ func (a *apiAnswers) ask(ctx context.Context, c *cluster.Cluster) {
 		})
 	}
 	wg.Go(func() {
+		rights, err := rightsEdits(ctx, client)
+		a.add(err, func(s *State) { s.Rights = changesOf(rights) })
+	})
+	wg.Go(func() {
 		budgets, err := blocking(ctx, client)
 		a.add(err, func(s *State) { s.Budgets = budgets })
 	})

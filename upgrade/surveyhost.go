@@ -35,9 +35,10 @@ const packagedKubelet = "/usr/bin/kubelet"
 
 // surveyScript prints name=value lines: what runs in the network of the host itself (a program of the same name in a pod of
 // its own is somebody's workload), with its path and the first line of its --version; the free space of the folders; the
-// images of containerd; the kubelet's unit; and of the paths that follow, the contents of those before -- in base64 and
-// the sizes of those after it. $1 is etcd's data folder, $2 containerd's socket, $3 the folders, $4 the programs with | between
-// them. It waits for an exchange that an upgrade which was cut has left under way. A program whose binary was replaced since it started is asked all the same.
+// images of containerd; the kubelet's unit; the contents of the paths that follow before --, in base64; and of those after
+// it, written PATH=SIZE, the sizes, and the sums of those that have just that size. $1 is etcd's data folder, $2 containerd's
+// socket, $3 the folders, $4 the programs with | between them. It waits for an exchange that an upgrade which was cut has
+// left under way. A program whose binary was replaced since it started is asked all the same.
 const surveyScript = `
 exec 2>/dev/null
 export LC_ALL=C
@@ -65,7 +66,13 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 	shift
 done
 [ $# -eq 0 ] || shift
-for p; do [ -f "$p" ] && echo "size=$p $(stat -L -c %s "$p")"; done
+for p; do
+	want=${p##*=} p=${p%=*}
+	[ -f "$p" ] || continue
+	size=$(stat -L -c %s "$p")
+	echo "size=$p $size"
+	[ "$size" != "$want" ] || echo "sum=$p $(sha256sum <"$p" | cut -d " " -f 1)"
+done
 true
 `
 
@@ -82,10 +89,14 @@ func surveyedFiles() []string {
 func askHost(ctx context.Context, c *cluster.Cluster, r host.Reader, wanted []bundle.Artifact) HostState {
 	argv := []string{"sh", "-c", surveyScript, "sh", c.Config.Spec.Etcd.DataDir, c.Config.Spec.Runtime.Socket,
 		strings.Join(surveyedDirs, " "), strings.Join(surveyedPrograms, "|")}
-	argv = append(append(argv, surveyedFiles()...), "--", packagedKubelet)
+	argv = append(append(argv, surveyedFiles()...), "--")
 	for _, a := range wanted {
-		if a.Kind == bundle.KindBinary {
-			argv = append(argv, a.Target)
+		if a.Kind != bundle.KindBinary {
+			continue
+		}
+		argv = append(argv, fmt.Sprintf("%s=%d", a.Target, a.Size))
+		if a.Name == kubelet {
+			argv = append(argv, fmt.Sprintf("%s=%d", packagedKubelet, a.Size))
 		}
 	}
 	out, err := r.Query(ctx, host.Command(argv...))
@@ -108,6 +119,7 @@ type hostAnswer struct {
 	unit     string
 	files    map[string][]byte
 	sizes    map[string]int64
+	sums     map[string]string // SHA-256 in hex
 }
 
 // parseHost reads surveyScript's output. Lines that it does not know are passed over, such as a login message; numbers and
@@ -115,7 +127,7 @@ type hostAnswer struct {
 func parseHost(out []byte) (*hostAnswer, error) {
 	a := &hostAnswer{
 		programs: staticpod.Programs{Versions: map[string]*semver.Version{}},
-		disks:    map[string]space{}, files: map[string][]byte{}, sizes: map[string]int64{},
+		disks:    map[string]space{}, files: map[string][]byte{}, sizes: map[string]int64{}, sums: map[string]string{},
 	}
 	for line := range strings.Lines(string(out)) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
@@ -147,6 +159,8 @@ func parseHost(out []byte) (*hostAnswer, error) {
 			a.files[first], err = base64.StdEncoding.DecodeString(rest)
 		case "size":
 			a.sizes[first], err = bytesOf(rest, 1)
+		case "sum":
+			a.sums[first] = rest
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s of %s: %w", name, first, err)
@@ -204,8 +218,7 @@ func (a *hostAnswer) state(wanted []bundle.Artifact) HostState {
 	return h
 }
 
-// has tells whether a host needs not be brought an artifact. A binary is known by its size, which is enough to say what
-// there must be room for: the phase that brings it compares sums. One that the host does not have at all is not brought,
+// has tells whether a host needs not be brought an artifact. A binary that the host does not have at all is not brought,
 // except for the kubelet. Of a runtime that is not myadm's nothing is brought, nor images to one that is no containerd.
 func (a *hostAnswer) has(artifact bundle.Artifact, ownRuntime bool) bool {
 	switch {
@@ -219,5 +232,8 @@ func (a *hostAnswer) has(artifact bundle.Artifact, ownRuntime bool) bool {
 		at = own
 	}
 	size, exists := a.sizes[at]
-	return size == artifact.Size || !exists && artifact.Name != kubelet
+	if !exists {
+		return artifact.Name != kubelet
+	}
+	return size == artifact.Size && a.sums[at] == artifact.SHA256
 }

@@ -2,7 +2,9 @@ package upgrade
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -42,6 +44,7 @@ image=REF TYPE
 image=registry.k8s.io/kube-proxy:v1.36.3 sha256:aa
 unit=ExecStart={ path=/usr/local/bin/kubelet ; argv[]=/usr/local/bin/kubelet $KUBELET_KUBEADM_ARGS ; }
 size=/usr/local/bin/kubelet 7
+sum=/usr/local/bin/kubelet 0a
 ` + encoded(config.KubeletConfigFile, "featureGates: {A: true}\n") + encoded(config.ManifestsDir+"/kube-apiserver.yaml", "pod") +
 	encoded(manifests.ContainerdUnitPath, "[X-Myadm]\n")
 
@@ -99,12 +102,12 @@ func TestParseHostRefusesWhatIsNone(t *testing.T) {
 // The host is brought what differs, and of what it never had only the kubelet.
 func TestHostHasArtifacts(t *testing.T) {
 	binary := func(name, target string, size int64, roles ...bundle.Role) bundle.Artifact {
-		return bundle.Artifact{Name: name, Kind: bundle.KindBinary, Target: target, Size: size, Roles: append(roles, bundle.RoleNode)}
+		return bundle.Artifact{Name: name, Kind: bundle.KindBinary, Target: target, Size: size, SHA256: "0a", Roles: append(roles, bundle.RoleNode)}
 	}
 	image := func(name, digest string) bundle.Artifact {
 		return bundle.Artifact{Name: name, Kind: bundle.KindImage, Image: name, Digest: digest}
 	}
-	const packaged = "unit=ExecStart={ path=/usr/bin/kubelet ; }\nsize=/usr/bin/kubelet 7\n"
+	const packaged = "unit=ExecStart={ path=/usr/bin/kubelet ; }\nsize=/usr/bin/kubelet 7\nsum=/usr/bin/kubelet 0a\n"
 	ours := encoded(manifests.ContainerdUnitPath, ownUnit(t))
 	for _, tt := range []struct {
 		name     string
@@ -112,7 +115,8 @@ func TestHostHasArtifacts(t *testing.T) {
 		artifact bundle.Artifact
 		missing  bool
 	}{
-		{"the same", "size=/b/kubectl 7", binary("kubectl", "/b/kubectl", 7), false},
+		{"the same", "size=/b/kubectl 7\nsum=/b/kubectl 0a", binary("kubectl", "/b/kubectl", 7), false},
+		{"another build of the same size", "size=/b/kubectl 7\nsum=/b/kubectl 0b", binary("kubectl", "/b/kubectl", 7), true},
 		{"another", "size=/b/kubectl 8", binary("kubectl", "/b/kubectl", 7), true},
 		{"a tool that the host does without", "", binary("kubectl", "/b/kubectl", 7), false},
 		{"no kubelet", "", binary("kubelet", "/b/kubelet", 7), true},
@@ -264,7 +268,7 @@ func TestSurveyScriptReadsFilesAndDisks(t *testing.T) {
 		"df":        `printf 'Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 100 60 40 60%% /mnt of %s\n' "$2"`,
 		"systemctl": `[ "$*" = "show -p ExecStart kubelet.service" ] && echo "ExecStart={ path=/usr/bin/kubelet ; }"`,
 		"ctr":       "exit 1",
-	}, filepath.Join(dir, "etcd"), filepath.Join(dir, "none.sock"), "/ "+dir+"/not/there", "none", there, dir+"/missing", "--", there, dir+"/missing")
+	}, filepath.Join(dir, "etcd"), filepath.Join(dir, "none.sock"), "/ "+dir+"/not/there", "none", there, dir+"/missing", "--", there+"=500", dir+"/etcd/member/snap/db=6", dir+"/missing=7")
 	a, err := parseHost([]byte(out))
 	if err != nil {
 		t.Fatal(err)
@@ -272,8 +276,12 @@ func TestSurveyScriptReadsFilesAndDisks(t *testing.T) {
 	if diff := cmp.Diff(map[string][]byte{there: []byte(strings.Repeat("a: b\n", 100))}, a.files); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]int64{there: 500}, a.sizes); diff != "" {
+	if diff := cmp.Diff(map[string]int64{there: 500, db: 5}, a.sizes); diff != "" {
 		t.Errorf("sizes (-want +got):\n%s", diff)
+	}
+	sum := sha256.Sum256(a.files[there])
+	if diff := cmp.Diff(map[string]string{there: hex.EncodeToString(sum[:])}, a.sums); diff != "" {
+		t.Errorf("sums (-want +got):\n%s", diff)
 	}
 	want := map[string]space{
 		"/": {"/mnt of /", 40 << 10}, dir + "/not/there": {"/mnt of " + dir, 40 << 10}, dir + "/etcd": {"/mnt of " + dir + "/etcd", 40 << 10},

@@ -118,10 +118,10 @@ func NodeSteps(c *cluster.Cluster, nodes []*cluster.Node, opts Options) []workfl
 
 // CheckNodes refuses to take hosts to the version of the document out of turn: a worker's kubelet must not be newer than
 // any API server. from is the version of the cluster, and with it of its oldest API server, which a control plane can be
-// one minor ahead of.
-func CheckNodes(ctx context.Context, c *cluster.Cluster, from string, nodes []*cluster.Node) error {
+// one minor ahead of. force allows an older patch release.
+func CheckNodes(ctx context.Context, c *cluster.Cluster, from string, nodes []*cluster.Node, force bool) error {
 	to := c.Config.Spec.KubernetesVersion
-	if err := CheckTarget(from, to, true); err != nil {
+	if err := CheckTarget(from, to, force); err != nil {
 		return err
 	}
 	for _, n := range nodes {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/host/hosttest"
@@ -93,6 +94,51 @@ func TestSnapshot(t *testing.T) {
 	h.Delete(file)
 	if diff := cmp.Diff(create, r.check(t, p, "cp-1")); diff != "" {
 		t.Errorf("carried on without one (-want +got):\n%s", diff)
+	}
+}
+
+// Single hosts go by the same rules as a cluster.
+func TestCheckNodes(t *testing.T) {
+	for _, tt := range []struct {
+		from, to, node string
+		force          bool
+		want           string // part of the refusal; empty: it may go
+	}{
+		{oldVersion, newVersion, "cp-1", false, ""},
+		{oldVersion, newVersion, "w-1", false, "newer"}, // no API server is
+		{"v1.37.3", newVersion, "cp-1", false, "hint: add --force"},
+		{"v1.37.3", newVersion, "cp-1", true, ""},
+		{newVersion, oldVersion, "cp-1", true, "cannot go back"},
+	} {
+		r := newRig(t, "w-1")
+		r.Config.Spec.KubernetesVersion = tt.to
+		nodes := slices.DeleteFunc(slices.Clone(r.Nodes), func(n *cluster.Node) bool { return n.Spec.Name != tt.node })
+		err := CheckNodes(t.Context(), r.Cluster, tt.from, nodes, tt.force)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s from %s to %s: %v", tt.node, tt.from, tt.to, err)
+		}
+	}
+}
+
+// Control planes get their images one after the other, so that etcd's quorum keeps up, and workers all at once.
+func TestBringOrder(t *testing.T) {
+	r := newRig(t, "w-1", "w-2")
+	server := *r.Nodes[0]
+	second := server
+	var hosts [][]string
+	for _, p := range bring(r.Cluster, []*cluster.Node{&server, &second}, r.Workers()).Phases() {
+		var names []string
+		for _, h := range p.Hosts {
+			names = append(names, h.Name())
+		}
+		hosts = append(hosts, append(names, p.Name))
+	}
+	want := [][]string{
+		{"w-1", "w-2", "images"}, {"w-1", "w-2", "binaries"},
+		{"cp-1", "images"}, {"cp-1", "binaries"}, {"cp-1", "images"}, {"cp-1", "stage"},
+	}
+	if diff := cmp.Diff(want, hosts); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

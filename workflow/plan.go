@@ -47,7 +47,7 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 	var failed [][]error // in the plan's order
 	for _, p := range collect(steps) {
 		hosts := p.places()
-		if len(hosts) == 0 || !r.selected(p.Name) {
+		if len(hosts) == 0 || !r.Selected(p.Name) {
 			continue
 		}
 		entries, errs := make([]HostPlan, len(hosts)), make([]error, len(hosts))

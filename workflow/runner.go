@@ -93,7 +93,8 @@ func (r *Runner) validate(steps []Step) error {
 	return errors.Join(errs...)
 }
 
-func (r *Runner) selected(name string) bool {
+// Selected tells whether a phase of that name would run.
+func (r *Runner) Selected(name string) bool {
 	if slices.Contains(r.Skip, name) {
 		return false
 	}
@@ -132,7 +133,7 @@ func (r *run) step(ctx context.Context, s Step, l *lane) bool {
 		return r.pipeline(ctx, s)
 	case Phase:
 		switch {
-		case !r.selected(s.Name):
+		case !r.Selected(s.Name):
 			return true
 		case l != nil:
 			return l.phase(ctx, r, s)
