@@ -202,8 +202,8 @@ func (l *loads) wantServed(t *testing.T, what string, r load.Result) {
 	text, err := json.Marshal(r)
 	must(t, err)
 	t.Logf("%s: %s", what, text)
-	if r.Acknowledged == 0 || r.Events == 0 {
-		t.Errorf("%s: the %s wrote %d times and heard of %d", what, r.Load, r.Acknowledged, r.Events)
+	if r.Acknowledged == 0 || r.Reads == 0 || r.Events == 0 {
+		t.Errorf("%s: the %s wrote %d times, read %d times, and heard of %d", what, r.Load, r.Acknowledged, r.Reads, r.Events)
 	}
 	if len(r.Lost) > 0 {
 		t.Errorf("%s: acknowledged writes of the %s got lost: %q", what, r.Load, r.Lost)

@@ -41,6 +41,9 @@ func TestUpgrade(t *testing.T) {
 		if whole.Failures > 0 {
 			t.Errorf("%d of %d requests of the %s failed: %v", whole.Failures, whole.Requests, whole.Load, whole.Reasons)
 		}
+		if whole.LongestWatchGap > longestGap.Seconds() {
+			t.Errorf("the %s heard nothing for %.1f s; want at most %s", whole.Load, whole.LongestWatchGap, longestGap)
+		}
 	}
 	shop.close(t)
 

@@ -1,8 +1,8 @@
 // Package load puts a steady load of writes and a watch on a cluster, and tells what a client saw of it: how many requests
 // failed, for how long nothing could be written or was heard, and whether anything that was acknowledged got lost.
 //
-// A load owns a few ConfigMaps. In each it counts: it writes the next number once the last one is acknowledged, and every
-// write names the version of the object that it replaces, so that a try which was given up cannot arrive later and undo
+// A load owns a few ConfigMaps. In each it counts: it writes the next number once the last one is acknowledged and was read
+// back, and every write names the version of the object that it replaces, so that a try which was given up cannot arrive later and undo
 // another. What a read or the watch says is compared with what was acknowledged.
 package load
 
@@ -117,6 +117,7 @@ func (l *Load) write(ctx context.Context, o *object) {
 				return
 			}
 		}
+		_, _ = l.read(ctx, o) // what comes of it is counted
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

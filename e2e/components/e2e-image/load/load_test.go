@@ -36,7 +36,7 @@ func once(number int, f fault) func(int) fault {
 
 func TestCalm(t *testing.T) {
 	got, err := run(t, newServer(t), nil)
-	if err != nil || got.Acknowledged < 10 || got.Events == 0 || got.Requests < got.Acknowledged || got.Seconds <= 0 {
+	if err != nil || got.Acknowledged < 10 || got.Reads < 10 || got.Events == 0 || got.Requests < got.Acknowledged || got.Seconds <= 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got.Failures+got.Reconnects+got.Relists+len(got.Lost)+len(got.Missed)+len(got.Reasons) > 0 {

@@ -21,6 +21,7 @@ type Result struct {
 	Requests        int            `json:"requests"`        // reads and writes
 	Failures        int            `json:"failures"`        // of them
 	Acknowledged    int            `json:"acknowledged"`    // writes
+	Reads           int            `json:"reads"`           // that found the object
 	LongestWriteGap float64        `json:"longestWriteGap"` // between two writes that were acknowledged
 	Events          int            `json:"events"`          // that the watch told
 	Reconnects      int            `json:"reconnects"`      // of the watch, failed ones too
@@ -42,6 +43,7 @@ func (r *Result) Merge(later Result) {
 	r.Requests += later.Requests
 	r.Failures += later.Failures
 	r.Acknowledged += later.Acknowledged
+	r.Reads += later.Reads
 	r.LongestWriteGap = max(r.LongestWriteGap, later.LongestWriteGap)
 	r.Events += later.Events
 	r.Reconnects += later.Reconnects
@@ -98,10 +100,13 @@ func (l *Load) acknowledge(o *object, number int) {
 	o.acknowledged, o.written = number, now
 }
 
-// compare notes a loss: a read found a number, 0 for no object, that is older than the one acknowledged before.
+// compare takes what a read found: a number, 0 for no object. One that is older than the one acknowledged before is a loss.
 func (l *Load) compare(o *object, found int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if found > 0 {
+		l.lap.Reads++
+	}
 	if found < o.acknowledged {
 		l.lap.Lost = append(l.lap.Lost, fmt.Sprintf("%s: %d was acknowledged, and a read found %d", o.name, o.acknowledged, found))
 		o.acknowledged = found // told once
