@@ -154,10 +154,9 @@ func (r *laterReader) Read(p []byte) (int, error) {
 		r.file = file
 	}
 	n, err := r.file.Read(p)
-	if err == io.EOF {
-		err = r.Close()
-		if err == nil {
-			err = io.EOF
+	if errors.Is(err, io.EOF) {
+		if err := r.Close(); err != nil {
+			return n, err
 		}
 	}
 	return n, err

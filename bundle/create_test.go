@@ -82,8 +82,11 @@ func TestCreateIsAtomic(t *testing.T) {
 }
 
 func TestCreateRefuses(t *testing.T) {
-	folder, file := newFolder(t), newTar(t)
-	for _, path := range []string{folder, file, filepath.Join(folder, "index.json"), filepath.Dir(folder)} {
+	folder, file, noFile := newFolder(t), newTar(t), filepath.Join(t.TempDir(), "empty.tar")
+	if err := os.Mkdir(noFile, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{folder, file, noFile, filepath.Join(folder, "index.json"), filepath.Dir(folder)} {
 		_, err := bundle.Create(path, "v1.37.2")
 		wantError(t, err, path, "is there already", "hint:")
 	}
