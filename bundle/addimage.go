@@ -14,21 +14,11 @@ import (
 // Digest unless that is given: then the image must have it. The image must be for the artifact's os and arch.
 func (w *Writer) AddImage(a Artifact, image v1.Image) error {
 	return w.add(a, func(a *Artifact) error {
-		manifest, err := image.RawManifest()
+		from, err := contentsOf(image)
 		if err != nil {
 			return err
 		}
-		config, err := image.RawConfigFile()
-		if err != nil {
-			return err
-		}
-		return w.storeImage(a, manifest, config, func(layer Blob) (io.ReadCloser, error) {
-			l, err := image.LayerByDigest(v1.Hash{Algorithm: "sha256", Hex: layer.SHA256})
-			if err != nil {
-				return nil, err
-			}
-			return l.Compressed()
-		})
+		return w.storeImage(a, from)
 	})
 }
 
@@ -78,10 +68,10 @@ func (w *Writer) storeLayout(a *Artifact, layout *tarFile) error {
 	if err != nil {
 		return err
 	}
-	return w.storeImage(a, manifest, config, func(layer Blob) (io.ReadCloser, error) {
+	return w.storeImage(a, contents{manifest, config, func(layer Blob) (io.ReadCloser, error) {
 		file, _, err := layout.open(layer.path())
 		return file, err
-	})
+	}})
 }
 
 // readSmall reads a file of JSON.
@@ -97,9 +87,8 @@ func readSmall(layout *tarFile, name string) ([]byte, error) {
 	return io.ReadAll(file)
 }
 
-// storeImage stores an image's blobs; layer opens those that are not at hand.
-func (w *Writer) storeImage(a *Artifact, manifest, config []byte, layer func(Blob) (io.ReadCloser, error)) error {
-	blobs, err := ImageBlobs(manifest)
+func (w *Writer) storeImage(a *Artifact, from contents) error {
+	blobs, err := ImageBlobs(from.manifest)
 	if err != nil {
 		return err
 	}
@@ -108,20 +97,46 @@ func (w *Writer) storeImage(a *Artifact, manifest, config []byte, layer func(Blo
 		return fmt.Errorf("the image has digest %s instead of %s", digest, a.Digest)
 	}
 	var platform v1.Platform
-	if err := json.Unmarshal(config, &platform); err != nil {
+	if err := json.Unmarshal(from.config, &platform); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	if platform.OS != a.OS || platform.Architecture != a.Arch {
 		return fmt.Errorf("the image is for %s/%s instead of %s/%s", platform.OS, platform.Architecture, a.OS, a.Arch)
 	}
 	a.Kind, a.Blobs, a.Digest = KindImage, blobs, digest
-	return w.storeAll(blobs, func(blob Blob) (io.ReadCloser, error) {
-		switch blob {
-		case blobs[0]:
-			return io.NopCloser(bytes.NewReader(manifest)), nil
-		case blobs[1]:
-			return io.NopCloser(bytes.NewReader(config)), nil
+	return w.storeAll(blobs, from.open)
+}
+
+// contents are an image's, wherever its layers are.
+type contents struct {
+	manifest, config []byte
+	layer            func(Blob) (io.ReadCloser, error)
+}
+
+func contentsOf(image v1.Image) (contents, error) {
+	manifest, err := image.RawManifest()
+	if err != nil {
+		return contents{}, err
+	}
+	config, err := image.RawConfigFile()
+	if err != nil {
+		return contents{}, err
+	}
+	return contents{manifest, config, func(layer Blob) (io.ReadCloser, error) {
+		l, err := image.LayerByDigest(v1.Hash{Algorithm: "sha256", Hex: layer.SHA256})
+		if err != nil {
+			return nil, err
 		}
-		return layer(blob)
-	})
+		return l.Compressed()
+	}}, nil
+}
+
+// open opens any of the image's blobs.
+func (c contents) open(blob Blob) (io.ReadCloser, error) {
+	for _, data := range [][]byte{c.manifest, c.config} {
+		if sum, _ := sumOf(data); sum == blob.SHA256 {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}
+	}
+	return c.layer(blob)
 }

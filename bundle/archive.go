@@ -32,44 +32,65 @@ func (b *Bundle) Archive(ctx context.Context, a Artifact) (content io.ReadCloser
 			return nil, 0, b.describe(a, err)
 		}
 	}
-	index, err := layoutIndex(a, manifest)
+	content, size, err = layoutOf(a.Image, manifest, func(blob Blob) (io.ReadCloser, error) {
+		file, err := b.open(ctx, blob, func(int) {}) // not read for its checksum again, unless it changed
+		if err != nil {
+			return nil, b.describe(a, err)
+		}
+		return file, nil
+	})
 	if err != nil {
 		return nil, 0, b.describe(a, err)
 	}
-	out := &layoutTar{}
-	out.file("oci-layout", []byte(layoutVersion))
-	out.file(indexName, index)
-	for _, blob := range a.Blobs {
-		out.blob(blob, func() (io.ReadCloser, error) {
-			file, err := b.open(ctx, blob, func(int) {}) // not read for its checksum again, unless it changed
-			if err != nil {
-				return nil, b.describe(a, err)
-			}
-			return file, nil
-		})
+	return content, size, nil
+}
+
+// WriteArchive writes what Archive gives, of an image that is in no bundle. name is its name:tag.
+func WriteArchive(w io.Writer, name string, image v1.Image) error {
+	from, err := contentsOf(image)
+	if err != nil {
+		return fmt.Errorf("archive %s: %w", name, err)
 	}
-	content, size = out.end()
-	return content, size, errors.Join(out.errs...)
+	content, _, err := layoutOf(name, from.manifest, from.open)
+	if err != nil {
+		return fmt.Errorf("archive %s: %w", name, err)
+	}
+	_, err = io.Copy(w, content)
+	if err := errors.Join(err, content.Close()); err != nil {
+		return fmt.Errorf("archive %s: %w", name, err)
+	}
+	return nil
 }
 
 const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
 
-// layoutIndex is the layout's index.json. The first annotation is the name that containerd's import gives the image, the
-// second the tag, for other tools.
-func layoutIndex(a Artifact, manifest []byte) ([]byte, error) {
-	_, mediaType, err := readManifest(manifest)
+// layoutOf is an image layout of the image with a manifest. open is called for each of its blobs when it is read.
+func layoutOf(name string, manifest []byte, open func(Blob) (io.ReadCloser, error)) (io.ReadCloser, int64, error) {
+	blobs, mediaType, err := readManifest(manifest)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{{
+	// The first annotation is the name that containerd's import gives the image, the second the tag, for other tools.
+	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{{
 		MediaType: mediaType,
-		Size:      a.Blobs[0].Size,
-		Digest:    v1.Hash{Algorithm: "sha256", Hex: a.Blobs[0].SHA256},
+		Size:      blobs[0].Size,
+		Digest:    v1.Hash{Algorithm: "sha256", Hex: blobs[0].SHA256},
 		Annotations: map[string]string{
-			"io.containerd.image.name":          a.Image,
-			"org.opencontainers.image.ref.name": a.Image[strings.LastIndex(a.Image, ":")+1:],
+			"io.containerd.image.name":          name,
+			"org.opencontainers.image.ref.name": name[strings.LastIndex(name, ":")+1:],
 		},
 	}}})
+	if err != nil {
+		return nil, 0, err
+	}
+	out := &layoutTar{}
+	out.file("oci-layout", []byte(layoutVersion))
+	out.file(indexName, index)
+	for _, blob := range blobs {
+		out.blob(blob, func() (io.ReadCloser, error) { return open(blob) })
+	}
+	content, size := out.end()
+	return content, size, errors.Join(out.errs...)
 }
 
 // layoutTar is a tar as a sequence of readers, with a size that is known before any of them is read.

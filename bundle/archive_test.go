@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -115,6 +116,30 @@ func TestArchive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An image has the same archive in a bundle and outside of one.
+func TestWriteArchive(t *testing.T) {
+	var data bytes.Buffer
+	if err := bundle.WriteArchive(&data, "registry.k8s.io/etcd:3.7.0-0", imageOf(t, "amd64", layers["etcd"]...)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data.Bytes(), archiveOf(t, open(t, newFolder(t)), "etcd")) {
+		t.Error("the archives differ")
+	}
+	full := &fullDisk{left: 700}
+	wantError(t, bundle.WriteArchive(full, "x:y", imageOf(t, "amd64", "one")), "archive x:y", "no space left")
+}
+
+// fullDisk takes some bytes and no more.
+type fullDisk struct{ left int }
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	if len(p) > d.left {
+		return 0, syscall.ENOSPC
+	}
+	d.left -= len(p)
+	return len(p), nil
 }
 
 // Nothing is sent of an image that is damaged.
