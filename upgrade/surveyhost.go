@@ -94,9 +94,9 @@ func askHost(ctx context.Context, c *cluster.Cluster, r host.Reader, wanted []bu
 		if a.Kind != bundle.KindBinary {
 			continue
 		}
-		argv = append(argv, fmt.Sprintf("%s=%d", a.Target, a.Size))
+		argv = append(argv, fmt.Sprintf("%s=%d", a.Target, a.Size()))
 		if a.Name == kubelet {
-			argv = append(argv, fmt.Sprintf("%s=%d", packagedKubelet, a.Size))
+			argv = append(argv, fmt.Sprintf("%s=%d", packagedKubelet, a.Size()))
 		}
 	}
 	out, err := r.Query(ctx, host.Command(argv...))
@@ -235,5 +235,5 @@ func (a *hostAnswer) has(artifact bundle.Artifact, ownRuntime bool) bool {
 	if !exists {
 		return artifact.Name != kubelet
 	}
-	return size == artifact.Size && a.sums[at] == artifact.SHA256
+	return slices.Contains(artifact.Blobs, bundle.Blob{SHA256: a.sums[at], Size: size})
 }

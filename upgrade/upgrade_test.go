@@ -135,7 +135,7 @@ func TestBringOrder(t *testing.T) {
 	}
 	want := [][]string{
 		{"w-1", "w-2", "images"}, {"w-1", "w-2", "binaries"},
-		{"cp-1", "images"}, {"cp-1", "binaries"}, {"cp-1", "images"}, {"cp-1", "stage"},
+		{"cp-1", "images"}, {"cp-1", "binaries"}, {"cp-1", "images"}, {"cp-1", "binaries"},
 	}
 	if diff := cmp.Diff(want, hosts); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
