@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,7 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/myadm/myadm/bundle"
@@ -71,8 +73,7 @@ func programText(name, version, arch string) string {
 func newImage(t *testing.T, text, arch string) v1.Image {
 	t.Helper()
 	im := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	im, err := mutate.AppendLayers(im,
-		static.NewLayer([]byte("shared by all"), types.OCIUncompressedLayer), static.NewLayer([]byte(text), types.OCIUncompressedLayer))
+	im, err := mutate.AppendLayers(im, newLayer(t, "shared by all"), newLayer(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +87,25 @@ func newImage(t *testing.T, text, arch string) v1.Image {
 		t.Fatal(err)
 	}
 	return im
+}
+
+// newLayer is a layer with one file, compressed.
+func newLayer(t *testing.T, text string) v1.Layer {
+	t.Helper()
+	var data bytes.Buffer
+	out := tar.NewWriter(&data)
+	err := out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "file", Size: int64(len(text)), Mode: 0o644})
+	if err == nil {
+		_, err = io.WriteString(out, text)
+	}
+	if err := errors.Join(err, out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
 }
 
 // ociArchive is an OCI image layout as a tar file.
