@@ -44,6 +44,7 @@ const (
 	KeyFile      = "id_ed25519"    // private key that every user of every host takes
 	KnownHosts   = "known_hosts"   // the hosts' keys
 	PasswordFile = "sudo_password" // what sudo asks ops-pw for
+	MirrorDir    = "mirror"        // folder of the mirror, if one was started: log, ca.crt, Docker's config.json
 )
 
 // The users of a host. All log in with the lab's key.

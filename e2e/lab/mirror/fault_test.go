@@ -13,12 +13,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/myadm/myadm/e2e/lab/mirror"
+	"github.com/myadm/myadm/e2e/lab/mirror/mirrortest"
 )
 
 // Each fault as a client sees it, on a file; what is beside it is whole.
 func TestFaults(t *testing.T) {
 	m := start(t, mirror.Options{})
-	whole := programText("kubelet", "v1.37.2", "amd64")
+	whole := mirrortest.Program("kubelet", "v1.37.2", "amd64")
 	half := int64(len(whole) / 2)
 	wrong := []byte(whole)
 	wrong[half] ^= 1

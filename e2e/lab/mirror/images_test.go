@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/myadm/myadm/e2e/lab/mirror"
+	"github.com/myadm/myadm/e2e/lab/mirror/mirrortest"
 )
 
 const pauseImage = "registry.k8s.io/pause:3.10.2"
@@ -31,7 +32,7 @@ func reference(t *testing.T, m *mirror.Mirror, image string) name.Reference {
 // Images are what was in the bundle, for each platform, below an index as upstream has it.
 func TestImages(t *testing.T) {
 	for _, prefix := range []string{"", "mirrors/upstream"} {
-		m := start(t, mirror.Options{Prefix: prefix, Bundles: []string{newBundle(t, "v1.37.2", "amd64"), newBundle(t, "v1.37.2", "arm64")}})
+		m := start(t, mirror.Options{Prefix: prefix, Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64"), mirrortest.Bundle(t, "v1.37.2", "arm64")}})
 		ref := reference(t, m, pauseImage)
 		top, err := remote.Get(ref, remote.WithContext(t.Context()))
 		if err != nil {
@@ -48,7 +49,7 @@ func TestImages(t *testing.T) {
 			if err := validate.Image(im); err != nil {
 				t.Errorf("%s: %v", arch, err)
 			}
-			want, err := newImage(t, pauseImage+" "+arch, arch).Digest()
+			want, err := mirrortest.Image(t, pauseImage+" "+arch, arch).Digest()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +61,7 @@ func TestImages(t *testing.T) {
 }
 
 func TestImagesOfTwoVersions(t *testing.T) {
-	m := start(t, mirror.Options{Bundles: []string{newBundle(t, "v1.37.2", "amd64"), newBundle(t, "v1.36.3", "amd64")}})
+	m := start(t, mirror.Options{Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64"), mirrortest.Bundle(t, "v1.36.3", "amd64")}})
 	for _, image := range []string{"registry.k8s.io/kube-proxy:v1.37.2", "registry.k8s.io/kube-proxy:v1.36.3", "registry.k8s.io/coredns/coredns:v1.14.6"} {
 		im, err := remote.Image(reference(t, m, image))
 		if err != nil {
@@ -79,7 +80,7 @@ func TestImagesOfTwoVersions(t *testing.T) {
 // A blob is to be had in the repositories that have it, with the open ranges that go on with a download.
 func TestBlobs(t *testing.T) {
 	m := start(t, mirror.Options{})
-	im := newImage(t, pauseImage+" amd64", "amd64")
+	im := mirrortest.Image(t, pauseImage+" amd64", "amd64")
 	layers, err := im.Layers()
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestBlobs(t *testing.T) {
 func TestPush(t *testing.T) {
 	m := start(t, mirror.Options{Username: "lab", Password: "open sesame"})
 	auth := remote.WithAuth(&authn.Basic{Username: "lab", Password: "open sesame"})
-	im := newImage(t, "a user's own", "amd64")
+	im := mirrortest.Image(t, "a user's own", "amd64")
 	ref := reference(t, m, "private/app:v1")
 	if err := remote.Write(ref, im); err == nil {
 		t.Error("pushed without a password")
@@ -134,7 +135,7 @@ func TestPush(t *testing.T) {
 func TestImageOfAnotherDigest(t *testing.T) {
 	m := start(t, mirror.Options{})
 	ref := reference(t, m, pauseImage)
-	want := newImage(t, pauseImage+" amd64", "amd64")
+	want := mirrortest.Image(t, pauseImage+" amd64", "amd64")
 	digest, err := want.Digest()
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/e2e/lab/mirror"
+	"github.com/myadm/myadm/e2e/lab/mirror/mirrortest"
 )
 
 func readLayer(layer v1.Layer) ([]byte, error) {
@@ -42,7 +43,7 @@ func start(t *testing.T, o mirror.Options) *mirror.Mirror {
 		o.Dir = t.TempDir()
 	}
 	if o.Bundles == nil {
-		o.Bundles = []string{newBundle(t, "v1.37.2", "amd64")}
+		o.Bundles = []string{mirrortest.Bundle(t, "v1.37.2", "amd64")}
 	}
 	m, err := mirror.Start(t.Context(), o)
 	if err != nil {
@@ -114,10 +115,10 @@ const (
 
 func TestProgramsAreThemselves(t *testing.T) {
 	m := start(t, mirror.Options{})
-	if got := get(t, m.URL+kubeletPath); got != programText("kubelet", "v1.37.2", "amd64") {
+	if got := get(t, m.URL+kubeletPath); got != mirrortest.Program("kubelet", "v1.37.2", "amd64") {
 		t.Errorf("kubelet is %.40q", got)
 	}
-	if got := get(t, m.URL+runcPath+"runc.amd64"); got != programText("runc", "1.1.5+ds1", "amd64") {
+	if got := get(t, m.URL+runcPath+"runc.amd64"); got != mirrortest.Program("runc", "1.1.5+ds1", "amd64") {
 		t.Errorf("runc is %.40q", got)
 	}
 }
@@ -126,15 +127,15 @@ func TestArchivesHaveUpstreamsMembers(t *testing.T) {
 	m := start(t, mirror.Options{})
 	for path, want := range map[string]map[string]string{
 		containerdPath: {
-			"bin/containerd":              programText("containerd", "v2.4.2", "amd64"),
-			"bin/containerd-shim-runc-v2": programText("containerd-shim-runc-v2", "v2.4.2", "amd64"),
-			"bin/ctr":                     programText("ctr", "v2.4.2", "amd64"),
+			"bin/containerd":              mirrortest.Program("containerd", "v2.4.2", "amd64"),
+			"bin/containerd-shim-runc-v2": mirrortest.Program("containerd-shim-runc-v2", "v2.4.2", "amd64"),
+			"bin/ctr":                     mirrortest.Program("ctr", "v2.4.2", "amd64"),
 		},
 		cniPath: {
-			"./": "", "./bridge": programText("cni-bridge", "v1.9.1", "amd64"), "./host-local": programText("cni-host-local", "v1.9.1", "amd64"),
-			"./loopback": programText("cni-loopback", "v1.9.1", "amd64"), "./portmap": programText("cni-portmap", "v1.9.1", "amd64"),
+			"./": "", "./bridge": mirrortest.Program("cni-bridge", "v1.9.1", "amd64"), "./host-local": mirrortest.Program("cni-host-local", "v1.9.1", "amd64"),
+			"./loopback": mirrortest.Program("cni-loopback", "v1.9.1", "amd64"), "./portmap": mirrortest.Program("cni-portmap", "v1.9.1", "amd64"),
 		},
-		flannelPath: {"flannel-amd64": programText("cni-flannel", "v0.28.10", "amd64")},
+		flannelPath: {"flannel-amd64": mirrortest.Program("cni-flannel", "v0.28.10", "amd64")},
 	} {
 		if diff := cmp.Diff(want, unpack(t, get(t, m.URL+path))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
@@ -162,7 +163,7 @@ func TestChecksumFiles(t *testing.T) {
 
 // A list has a line for each architecture, between the lines of a signature.
 func TestSignedList(t *testing.T) {
-	m := start(t, mirror.Options{Bundles: []string{newBundle(t, "v1.37.2", "arm64"), newBundle(t, "v1.37.2", "amd64"), newBundle(t, "v1.36.3", "amd64")}})
+	m := start(t, mirror.Options{Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "arm64"), mirrortest.Bundle(t, "v1.37.2", "amd64"), mirrortest.Bundle(t, "v1.36.3", "amd64")}})
 	list := get(t, m.URL+runcPath+"runc.sha256sum")
 	var want string
 	for _, name := range []string{"runc.amd64", "runc.arm64"} {
@@ -175,7 +176,7 @@ func TestSignedList(t *testing.T) {
 
 func TestLabels(t *testing.T) {
 	m := start(t, mirror.Options{
-		Bundles: []string{newBundle(t, "v1.37.2", "amd64"), newBundle(t, "v1.36.3", "amd64"), newBundle(t, "v1.36.10", "amd64")},
+		Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64"), mirrortest.Bundle(t, "v1.36.3", "amd64"), mirrortest.Bundle(t, "v1.36.10", "amd64")},
 		Labels:  map[string]string{"latest": "v1.38.0-alpha.1"},
 	})
 	for label, want := range map[string]string{
@@ -201,7 +202,7 @@ func TestProductsAreServedAsOtherReleases(t *testing.T) {
 
 func TestRanges(t *testing.T) {
 	m := start(t, mirror.Options{})
-	whole := programText("kubelet", "v1.37.2", "amd64")
+	whole := mirrortest.Program("kubelet", "v1.37.2", "amd64")
 	response, _, err := do(t, http.DefaultClient, m.URL+kubeletPath)
 	if err != nil {
 		t.Fatal(err)
@@ -255,11 +256,11 @@ func TestTLS(t *testing.T) {
 		t.Cleanup(transport.CloseIdleConnections)
 		return &http.Client{Transport: transport}
 	}
-	bundles := []string{newBundle(t, "v1.37.2", "amd64")}
+	bundles := []string{mirrortest.Bundle(t, "v1.37.2", "amd64")}
 	m := start(t, mirror.Options{Bundles: bundles, TLSDir: dir})
 	trusting := client(m.CAFile)
 	response, body, err := do(t, trusting, m.URL+kubeletPath)
-	if err != nil || body != programText("kubelet", "v1.37.2", "amd64") || response.ProtoMajor != 2 {
+	if err != nil || body != mirrortest.Program("kubelet", "v1.37.2", "amd64") || response.ProtoMajor != 2 {
 		t.Errorf("with the CA: %v, %v", response, err)
 	}
 	var unknown x509.UnknownAuthorityError
@@ -294,7 +295,7 @@ func TestBasicAuth(t *testing.T) {
 
 // Filling links what a bundle has, makes nothing twice, and makes the same from a tar file.
 func TestFillingIsCheapAndDeterministic(t *testing.T) {
-	dir, folder := t.TempDir(), newBundle(t, "v1.37.2", "amd64")
+	dir, folder := t.TempDir(), mirrortest.Bundle(t, "v1.37.2", "amd64")
 	m := start(t, mirror.Options{Dir: dir, Bundles: []string{folder}})
 	first := get(t, m.URL+containerdPath)
 	m.Close()
@@ -381,7 +382,7 @@ func TestStartRefuses(t *testing.T) {
 		"nothing":   {mirror.Options{}, "a folder and a bundle are needed"},
 		"no bundle": {mirror.Options{Dir: t.TempDir(), Bundles: []string{"/nowhere"}}, "bundle /nowhere: no such file"},
 		"an admin endpoint for everybody": {
-			mirror.Options{Dir: t.TempDir(), Bundles: []string{newBundle(t, "v1.37.2", "amd64")}, AdminListen: "0.0.0.0:0"}, "not a loopback address",
+			mirror.Options{Dir: t.TempDir(), Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64")}, AdminListen: "0.0.0.0:0"}, "not a loopback address",
 		},
 	} {
 		if _, err := mirror.Start(t.Context(), c.options); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -390,7 +391,7 @@ func TestStartRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := mirror.Start(ctx, mirror.Options{Dir: t.TempDir(), Bundles: []string{newBundle(t, "v1.37.2", "amd64")}}); !errors.Is(err, context.Canceled) {
+	if _, err := mirror.Start(ctx, mirror.Options{Dir: t.TempDir(), Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64")}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("under a cancelled context: %v", err)
 	}
 }

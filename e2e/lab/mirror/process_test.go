@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/myadm/myadm/e2e/lab/mirror"
+	"github.com/myadm/myadm/e2e/lab/mirror/mirrortest"
 )
 
 // serve runs a mirror as its process does and waits until it serves.
@@ -43,7 +44,7 @@ func TestServeAndStop(t *testing.T) {
 		t.Errorf("before: %v", err)
 	}
 	options := mirror.Options{
-		Dir: t.TempDir(), Bundles: []string{newBundle(t, "v1.37.2", "amd64")}, Prefix: "up", Username: "lab", Password: "open sesame",
+		Dir: t.TempDir(), Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64")}, Prefix: "up", Username: "lab", Password: "open sesame",
 	}
 	if err := mirror.Prepare(dir, options); err != nil {
 		t.Fatal(err)
@@ -78,7 +79,7 @@ func TestServeAndStop(t *testing.T) {
 // What has a password is for its user alone, and a registry client finds it where Docker's configuration is.
 func TestServedPassword(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "mirror")
-	options := mirror.Options{Dir: t.TempDir(), Bundles: []string{newBundle(t, "v1.37.2", "amd64")}, Username: "lab", Password: "open sesame"}
+	options := mirror.Options{Dir: t.TempDir(), Bundles: []string{mirrortest.Bundle(t, "v1.37.2", "amd64")}, Username: "lab", Password: "open sesame"}
 	if err := mirror.Prepare(dir, options); err != nil {
 		t.Fatal(err)
 	}

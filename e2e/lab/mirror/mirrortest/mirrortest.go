@@ -1,4 +1,5 @@
-package mirror_test
+// Package mirrortest makes small bundles to fill a mirror from in tests.
+package mirrortest
 
 import (
 	"archive/tar"
@@ -20,9 +21,9 @@ import (
 	"github.com/myadm/myadm/bundle"
 )
 
-// newBundle makes a small bundle with everything that upstream releases for a host. What a program holds is its name,
+// Bundle makes a small bundle with everything that upstream releases for a host. What a program holds is its name,
 // version and architecture; an image has one layer that all images share and one of its own.
-func newBundle(t *testing.T, version, arch string) string {
+func Bundle(t testing.TB, version, arch string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "bundle")
 	w, err := bundle.Create(dir, version)
@@ -38,7 +39,7 @@ func newBundle(t *testing.T, version, arch string) string {
 			Name: p.name, Version: p.version, Kind: bundle.KindBinary, OS: "linux", Arch: arch,
 			Roles: []bundle.Role{bundle.RoleNode}, Target: "/usr/local/bin/" + p.name, Mode: 0o755,
 		}
-		if err := w.Add(a, strings.NewReader(programText(p.name, p.version, arch))); err != nil {
+		if err := w.Add(a, strings.NewReader(Program(p.name, p.version, arch))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -46,7 +47,7 @@ func newBundle(t *testing.T, version, arch string) string {
 		"pause": "registry.k8s.io/pause:3.10.2", "kube-proxy": "registry.k8s.io/kube-proxy:" + version,
 		"coredns": "registry.k8s.io/coredns/coredns:v1.14.6",
 	} {
-		im := newImage(t, ref+" "+arch, arch)
+		im := Image(t, ref+" "+arch, arch)
 		digest, err := im.Digest()
 		if err != nil {
 			t.Fatal(err)
@@ -65,12 +66,13 @@ func newBundle(t *testing.T, version, arch string) string {
 	return dir
 }
 
-// programText is what a program of newBundle holds.
-func programText(name, version, arch string) string {
+// Program is what a program of Bundle holds.
+func Program(name, version, arch string) string {
 	return strings.Repeat(name+" "+version+" "+arch+"\n", 100)
 }
 
-func newImage(t *testing.T, text, arch string) v1.Image {
+// Image is the image of Bundle whose own layer has a text; Bundle's texts are "REF ARCH".
+func Image(t testing.TB, text, arch string) v1.Image {
 	t.Helper()
 	im := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	im, err := mutate.AppendLayers(im, newLayer(t, "shared by all"), newLayer(t, text))
@@ -90,7 +92,7 @@ func newImage(t *testing.T, text, arch string) v1.Image {
 }
 
 // newLayer is a layer with one file, compressed.
-func newLayer(t *testing.T, text string) v1.Layer {
+func newLayer(t testing.TB, text string) v1.Layer {
 	t.Helper()
 	var data bytes.Buffer
 	out := tar.NewWriter(&data)
@@ -108,8 +110,17 @@ func newLayer(t *testing.T, text string) v1.Layer {
 	return layer
 }
 
+func readLayer(layer v1.Layer) ([]byte, error) {
+	r, err := layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
 // ociArchive is an OCI image layout as a tar file.
-func ociArchive(t *testing.T, im v1.Image) []byte {
+func ociArchive(t testing.TB, im v1.Image) []byte {
 	t.Helper()
 	must := func(data []byte, err error) []byte {
 		t.Helper()
