@@ -72,8 +72,12 @@ func (f *files) addProduct(p product, arch string, have map[string]program) erro
 			return err
 		}
 	}
-	for _, v := range append([]string{version}, p.as...) {
-		f.addRelease(p, v, arch, blob)
+	releases := p.as
+	if len(releases) == 0 {
+		releases = []string{version}
+	}
+	for _, release := range slices.Concat(releases, p.also) {
+		f.addRelease(p, release, arch, blob)
 	}
 	return nil
 }

@@ -14,7 +14,8 @@ type product struct {
 	members []member // of a gzip-ed tar file; a product with none is a program as it is, of the product's name
 	sums    []sumFile
 	list    string   // a file in the same folder with the checksums of all architectures, signed in the clear; or none
-	as      []string // releases as which it is served, beside the one that the bundle names
+	as      []string // upstream's releases that it stands for; none is the one that the bundle names
+	also    []string // further releases as which it is served
 }
 
 // member is a program in a tar file.

@@ -37,7 +37,7 @@ type Options struct {
 
 	Username, Password string // basic authentication, if there is a password
 
-	As     map[string][]string // further releases as which a product is served, by the product's name: {"runc": {"v1.5.2"}}
+	As     map[string][]string // further releases as which a product is served, by the product's name: {"runc": {"v1.4.0"}}
 	Labels map[string]string   // versions that labels name instead of the newest: {"stable": "v1.36.3"}
 
 	AdminListen string // ADDRESS:PORT of the admin endpoint, on a loopback address; default none
@@ -95,7 +95,7 @@ func (m *Mirror) fill(ctx context.Context) error {
 		if i < 0 {
 			return fmt.Errorf("mirror: no product %q; hint: %s", name, strings.Join(productNames(), ", "))
 		}
-		serve[i].as = slices.Concat(serve[i].as, versions)
+		serve[i].also = versions
 	}
 	m.files, m.images = &files{blobs: s, all: map[string]file{}}, newImages(s)
 	var versions []string

@@ -189,10 +189,19 @@ func TestLabels(t *testing.T) {
 }
 
 func TestProductsAreServedAsOtherReleases(t *testing.T) {
-	m := start(t, mirror.Options{As: map[string][]string{"containerd": {"v2.2.1"}}})
+	m := start(t, mirror.Options{As: map[string][]string{"containerd": {"v2.2.1"}, "runc": {"v1.4.0"}}})
 	other := strings.ReplaceAll(containerdPath, "2.4.2", "2.2.1")
 	if get(t, m.URL+other) != get(t, m.URL+containerdPath) {
 		t.Error("v2.2.1 differs from what stands for it")
+	}
+	var runc []string
+	for _, p := range m.Paths() {
+		if path.Base(p) == "runc.amd64" {
+			runc = append(runc, path.Base(path.Dir(p)))
+		}
+	}
+	if diff := cmp.Diff([]string{"v1.4.0", "v1.5.2"}, runc); diff != "" { // Debian's own version is nobody's release
+		t.Errorf("releases of runc (-want +got):\n%s", diff)
 	}
 	_, err := mirror.Start(t.Context(), mirror.Options{Dir: t.TempDir(), Bundles: []string{"x"}, As: map[string][]string{"docker": {"v1"}}})
 	if err == nil || !strings.Contains(err.Error(), `no product "docker"; hint: kubelet`) {

@@ -64,7 +64,7 @@ func newMirrorUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&options.Prefix, "prefix", "", "path in front of all others")
 	cmd.Flags().BoolVar(&options.TLS, "tls", false, "serve HTTPS with a certificate of the lab's own CA")
 	cmd.Flags().BoolVar(&options.Auth, "auth", false, "ask for a password, which is made up and written to a config.json of Docker's")
-	cmd.Flags().StringArrayVar(&as, "as", nil, "`PRODUCT=VERSION`: a further release as which a product is served, as runc=v1.5.2; repeatable")
+	cmd.Flags().StringArrayVar(&as, "as", nil, "`PRODUCT=VERSION`: a further release as which a product is served, as runc=v1.4.0; repeatable")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "`LABEL=VERSION`: what a label names instead of the newest, as stable=v1.36.3; repeatable")
 	if err := cmd.MarkFlagRequired("bundle"); err != nil {
 		panic(err) // the flag is defined a few lines above
