@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/netip"
@@ -23,7 +24,7 @@ const serveMirror = "MYADM_LAB_TEST_MIRROR"
 func TestMain(m *testing.M) {
 	if os.Getenv(serveMirror) != "" {
 		if err := mirror.Serve(context.Background(), os.Args[len(os.Args)-1]); err != nil {
-			os.Stderr.WriteString(err.Error() + "\n")
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)

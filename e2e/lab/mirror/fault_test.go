@@ -46,7 +46,7 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		response, body, err := do(t, http.DefaultClient, m.URL+kubeletPath, c.headers...)
-		if response == nil || response.StatusCode != c.status || body != c.body || !errors.Is(err, c.err) {
+		if response.StatusCode != c.status || body != c.body || !errors.Is(err, c.err) {
 			t.Errorf("%+v: %v, %d bytes, %v; want %d, %d bytes, %v", c.fault, response, len(body), err, c.status, len(c.body), c.err)
 		}
 		get(t, m.URL+strings.Replace(kubeletPath, "kubelet", "kubectl", 1))

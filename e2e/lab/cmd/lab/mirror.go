@@ -194,7 +194,7 @@ func newMirrorFaultCommand() *cobra.Command {
 
 PATH is a glob of the URL's path, in which ** also stands for slashes: '**/kubelet'. The first fault that a request meets
 counts. KIND is one of ` + kindNames() + `.`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if heal && len(args) > 0 || !heal && len(args) != 0 && len(args) != 2 {
 				return errors.New("want KIND and PATH, or neither, or --heal alone")
 			}
