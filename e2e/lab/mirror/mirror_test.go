@@ -2,7 +2,6 @@ package mirror_test
 
 import (
 	"archive/tar"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -23,7 +22,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/e2e/lab/mirror"
 	"github.com/myadm/myadm/e2e/lab/mirror/mirrortest"
 )
@@ -347,20 +345,7 @@ func TestFillingIsCheapAndDeterministic(t *testing.T) {
 		t.Error("another archive the second time")
 	}
 
-	b, err := bundle.Open(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	var data bytes.Buffer
-	if err := b.WriteTar(t.Context(), &data); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "bundle.tar")
-	if err := os.WriteFile(file, data.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	fromTar := start(t, mirror.Options{Bundles: []string{file}})
+	fromTar := start(t, mirror.Options{Bundles: []string{mirrortest.Tar(t, "v1.37.2", "amd64")}})
 	if get(t, fromTar.URL+containerdPath) != first {
 		t.Error("another archive from a tar file")
 	}

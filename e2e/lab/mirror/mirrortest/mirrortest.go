@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,18 +44,18 @@ func Bundle(t testing.TB, version, arch string) string {
 			t.Fatal(err)
 		}
 	}
-	for name, ref := range map[string]string{
-		"pause": "registry.k8s.io/pause:3.10.2", "kube-proxy": "registry.k8s.io/kube-proxy:" + version,
-		"coredns": "registry.k8s.io/coredns/coredns:v1.14.6",
+	for _, i := range []struct{ name, ref string }{
+		{"pause", "registry.k8s.io/pause:3.10.2"}, {"kube-proxy", "registry.k8s.io/kube-proxy:" + version},
+		{"coredns", "registry.k8s.io/coredns/coredns:v1.14.6"},
 	} {
-		im := Image(t, ref+" "+arch, arch)
+		im := Image(t, i.ref+" "+arch, arch)
 		digest, err := im.Digest()
 		if err != nil {
 			t.Fatal(err)
 		}
 		a := bundle.Artifact{
-			Name: name, Version: "v1", Kind: bundle.KindImage, OS: "linux", Arch: arch, Roles: []bundle.Role{bundle.RoleNode},
-			Image: ref, Digest: digest.String(),
+			Name: i.name, Version: "v1", Kind: bundle.KindImage, OS: "linux", Arch: arch, Roles: []bundle.Role{bundle.RoleNode},
+			Image: i.ref, Digest: digest.String(),
 		}
 		if err := w.Add(a, bytes.NewReader(ociArchive(t, im))); err != nil {
 			t.Fatal(err)
@@ -64,6 +65,24 @@ func Bundle(t testing.TB, version, arch string) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// Tar is the bundle that Bundle makes as a tar file.
+func Tar(t testing.TB, version, arch string) string {
+	t.Helper()
+	b, err := bundle.Open(Bundle(t, version, arch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	file, err := os.Create(filepath.Join(t.TempDir(), "bundle.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.WriteTar(t.Context(), file), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file.Name()
 }
 
 // Program is what a program of Bundle holds.
