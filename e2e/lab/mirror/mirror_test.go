@@ -280,6 +280,12 @@ func TestTLS(t *testing.T) {
 	if _, _, err := do(t, http.DefaultClient, m.URL+kubeletPath); !errors.As(err, &unknown) {
 		t.Errorf("without the CA: %v", err)
 	}
+	if err := m.Fail(mirror.Fault{Path: "**", Kind: mirror.Die, After: 100}); err != nil {
+		t.Fatal(err)
+	}
+	if _, body, err := do(t, trusting, m.URL+kubeletPath); err == nil || len(body) != 100 {
+		t.Errorf("HTTP/2 that dies: %d bytes, %v", len(body), err)
+	}
 	m.Close()
 	again := start(t, mirror.Options{Bundles: bundles, TLSDir: dir})
 	if _, _, err := do(t, trusting, again.URL+kubeletPath); err != nil {
