@@ -1,12 +1,15 @@
 package mirror_test
 
 import (
-	"context"
+	"bufio"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -77,13 +80,15 @@ func TestStall(t *testing.T) {
 	if err := m.Fail(mirror.Fault{Path: "/dl.k8s.io/**", Kind: mirror.Stall, After: 100}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.URL+kubeletPath, nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(m.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET "+kubeletPath+" HTTP/1.1\r\nHost: mirror\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +96,18 @@ func TestStall(t *testing.T) {
 	if _, err := io.ReadFull(response.Body, make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
+	if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := response.Body.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after 100 bytes: %d more, %v", n, err)
+	}
 	if s := m.Stats(); s.Clients["127.0.0.1"] != (mirror.Count{Requests: 1, Bytes: 100}) {
 		t.Errorf("while it stalls: %+v", s)
 	}
-	cancel()
-	if n, err := response.Body.Read(make([]byte, 1)); n != 0 || !errors.Is(err, context.Canceled) {
-		t.Errorf("after 100 bytes: %d more, %v", n, err)
+	m.ResetStats()
+	if s := m.Stats(); s.Total.Requests != 0 {
+		t.Errorf("after a reset, while it stalls: %+v", s)
 	}
 }
 

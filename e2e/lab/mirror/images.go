@@ -41,7 +41,7 @@ type manifest struct {
 }
 
 func newImages(s store) *images {
-	pushed := registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(s.blobs())), registry.Logger(log.New(io.Discard, "", 0)))
+	pushed := registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(s.pushed())), registry.Logger(log.New(io.Discard, "", 0)))
 	return &images{blobs: s, repos: map[string]*repo{}, pushed: pushed}
 }
 

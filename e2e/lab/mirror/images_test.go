@@ -98,7 +98,7 @@ func TestBlobs(t *testing.T) {
 	if response, got, err := do(t, http.DefaultClient, blob, "Range", "bytes=5-"); err != nil || response.StatusCode != 206 || got != whole[5:] {
 		t.Errorf("from byte 5: %v, %q, %v", response, got, err)
 	}
-	if response, _, err := do(t, http.DefaultClient, strings.Replace(blob, "pause", "kube-proxy", 1)); err != nil || response.StatusCode == 206 {
+	if response, _, err := do(t, http.DefaultClient, strings.Replace(blob, "pause", "kube-proxy", 1)); err != nil || response.StatusCode != 404 {
 		t.Errorf("in another repository: %v, %v", response, err)
 	}
 	response, err := http.Head(blob)

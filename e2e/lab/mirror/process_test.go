@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -70,6 +71,9 @@ func TestServeAndStop(t *testing.T) {
 	}
 	if _, err := mirror.Running(dir); !errors.Is(err, mirror.ErrNotRunning) {
 		t.Errorf("afterwards: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its state is still there: %v", err)
 	}
 	if err := mirror.Stop(t.Context(), dir); err != nil {
 		t.Errorf("stopped twice: %v", err)

@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 )
 
-// store is a folder of blobs, each named by its SHA-256 in hex: blobs/sha256/HEX, which is also where the registry's own
-// handler looks. Blobs are never changed in place, so one may be a hard link to a bundle's.
+// store is a folder of blobs, each named by its SHA-256 in hex, as blobs/sha256/HEX. Blobs are never changed in place, so
+// one may be a hard link to a bundle's. Beside them are notes on what was packed, and the blobs that users push.
 type store struct{ dir string }
 
 func openStore(dir string) (store, error) {
-	for _, sub := range []string{"blobs/sha256", "packed"} {
+	for _, sub := range []string{"blobs/sha256", "packed", "pushed"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return store{}, fmt.Errorf("mirror's store: %w", err)
 		}
@@ -24,9 +24,9 @@ func openStore(dir string) (store, error) {
 	return store{dir}, nil
 }
 
-func (s store) blobs() string { return filepath.Join(s.dir, "blobs") }
+func (s store) path(sum string) string { return filepath.Join(s.dir, "blobs", "sha256", sum) }
 
-func (s store) path(sum string) string { return filepath.Join(s.blobs(), "sha256", sum) }
+func (s store) pushed() string { return filepath.Join(s.dir, "pushed") }
 
 func (s store) has(sum string) bool {
 	info, err := os.Stat(s.path(sum))
