@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -123,7 +124,7 @@ func TestLinkEndsItsConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	k := newLink(ctx, 0)
 	t.Cleanup(k.Close)
-	if err := k.add("h1", echoServer(t)); err != nil {
+	if err := k.add("h1", greetingServer(t)); err != nil {
 		t.Fatal(err)
 	}
 	address, err := k.Address("h1")
@@ -135,18 +136,42 @@ func TestLinkEndsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte("x")); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
-	if n, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Errorf("%d bytes on a link that was cut", n)
+	if n, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("on a link that was cut: %d bytes, %v", n, err)
 	}
 	k.Close()
 	if conn, err := net.Dial("tcp", address.String()); err == nil {
 		conn.Close()
 		t.Error("a link that was closed takes connections")
 	}
+}
+
+// greetingServer says hello to one client and then nothing.
+func greetingServer(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "hello"); err == nil {
+			_, _ = io.Copy(io.Discard, conn)
+		}
+	}()
+	return listener.Addr().String()
 }
 
 func TestLinkToAHostThatIsOff(t *testing.T) {

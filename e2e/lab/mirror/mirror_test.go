@@ -303,8 +303,10 @@ func TestBasicAuth(t *testing.T) {
 		if err != nil || response.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(response.Header.Get("WWW-Authenticate"), "Basic ") {
 			t.Errorf("%s without a password: %v, %v", url, response, err)
 		}
-		if response, _, err := do(t, http.DefaultClient, strings.Replace(url, "://", "://lab:wrong@", 1)); err != nil || response.StatusCode != 401 {
-			t.Errorf("%s with a wrong password: %v, %v", url, response, err)
+		for _, wrong := range []string{"lab:wrong", "other:open%20sesame", "lab"} {
+			if response, _, err := do(t, http.DefaultClient, strings.Replace(url, "://", "://"+wrong+"@", 1)); err != nil || response.StatusCode != 401 {
+				t.Errorf("%s as %s: %v, %v", url, wrong, response, err)
+			}
 		}
 		if response, _, err := do(t, http.DefaultClient, strings.Replace(url, "://", "://lab:open%20sesame@", 1)); err != nil || response.StatusCode != 200 {
 			t.Errorf("%s with the password: %v, %v", url, response, err)
