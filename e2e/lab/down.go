@@ -11,11 +11,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Down removes a lab: hosts with their disks, network, and the files that Up wrote, then the folder if nothing else is
+// Down removes a lab: mirror, hosts with their disks, network, and the files that Up wrote, then the folder if nothing else is
 // in it. What is gone already is no error.
 func Down(ctx context.Context, dir string, log io.Writer) error {
 	dir, err := canonical(dir)
 	if err != nil {
+		return err
+	}
+	if err := removeMirror(ctx, dir); err != nil {
 		return err
 	}
 	if err := removeHosts(ctx, dir, orDiscard(log)); err != nil {

@@ -6,16 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // tool is something the lab needs on the machine, and the Debian package that brings it.
@@ -73,47 +69,20 @@ func dialEngine(ctx context.Context) (docker, error) {
 	return d, err
 }
 
-// startEngine starts dockerd in a session of its own, so that it outlives the lab command, and waits until it answers.
+// startEngine starts dockerd and waits until it answers.
 func startEngine(ctx context.Context, cacheDir string, log io.Writer) (docker, error) {
 	bin, err := lookPath("dockerd")
 	if err != nil {
 		return docker{}, fmt.Errorf("%w; hint: install Docker", err)
 	}
 	path := filepath.Join(cacheDir, "dockerd.log")
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return docker{}, err
-	}
-	defer file.Close()
 	fmt.Fprintf(log, "starting dockerd, log in %s\n", path)
-	// What this process was handed besides its standard streams is not dockerd's to keep open: a lock, a pipe that
-	// somebody reads to its end. Kernels before 5.11 cannot, and then it stays open.
-	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	cmd := exec.Command(bin)
-	cmd.Stdout, cmd.Stderr = file, file
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return docker{}, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-
-	ctx, cancel := context.WithTimeout(ctx, engineStart)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if d, err := dialEngine(ctx); err == nil {
-			return d, nil
-		}
-		select {
-		case <-tick.C:
-		case err := <-ended:
-			return docker{}, fmt.Errorf("dockerd ended: %w; hint: see %s", err, path)
-		case <-ctx.Done():
-			return docker{}, fmt.Errorf("dockerd does not answer: %w; hint: see %s", ctx.Err(), path)
-		}
-	}
+	var d docker
+	err = startDaemon(ctx, path, engineStart, func() (err error) {
+		d, err = dialEngine(ctx)
+		return err
+	}, bin)
+	return d, err
 }
 
 // installTools installs the packages of those tools that are missing. It asks nothing.

@@ -2,6 +2,9 @@
 // root login, two users with sudo, an address that stays, and nothing of Kubernetes; it can be powered off and on and cut
 // from its network. A lab is a set of such hosts on an internal network of their own.
 //
+// Beside the hosts there may be a mirror, which is the network that they lack (package mirror, StartMirror), and between
+// them and the operator a link of a given rate (Link).
+//
 // A lab belongs to a folder. The folder holds what a user needs (the Cluster document, ssh_config, the key), and no
 // state: containers and network carry the folder's identity as a label, so labs in two folders never meet, and a command
 // that was killed is simply run again.
@@ -44,6 +47,7 @@ const (
 	KeyFile      = "id_ed25519"    // private key that every user of every host takes
 	KnownHosts   = "known_hosts"   // the hosts' keys
 	PasswordFile = "sudo_password" // what sudo asks ops-pw for
+	MirrorDir    = "mirror"        // folder of the mirror, if one was started: log, ca.crt, Docker's config.json
 )
 
 // The users of a host. All log in with the lab's key.

@@ -30,6 +30,7 @@ func newCommand() *cobra.Command {
 		newExecCommand(),
 		newCopyCommand(),
 		newBundleCommand(),
+		newMirrorCommand(),
 	)
 	return cmd
 }

@@ -47,6 +47,10 @@ func TestUsage(t *testing.T) {
 		{"kill --dir d", "accepts 1 arg(s), received 0"},
 		{"exec h1 --dir d", "requires at least 2 arg(s)"},
 		{"cp h1 source --dir d", "accepts 3 arg(s), received 2"},
+		{"mirror up --dir d", `required flag(s) "bundle" not set`},
+		{"mirror up --dir d --bundle b --label stable", "--label stable: want KEY=VALUE"},
+		{"mirror fault die --dir d", "want KIND and PATH, or neither, or --heal alone"},
+		{"mirror fault die / --heal --dir d", "want KIND and PATH, or neither, or --heal alone"},
 	}
 	for _, tt := range tests {
 		cmd := newCommand()
