@@ -1,16 +1,13 @@
 package mirror
 
 import (
-	"archive/tar"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"os"
 	"path/filepath"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/myadm/myadm/bundle"
 )
@@ -45,74 +42,59 @@ func readBundle(ctx context.Context, s store, path string) (contents, error) {
 	defer b.Close()
 	all := contents{kubernetesVersion: b.Index.KubernetesVersion}
 	for _, a := range b.Index.Artifacts {
-		if err := ctx.Err(); err != nil {
-			return contents{}, err
-		}
 		if a.OS != "linux" {
 			continue
 		}
+		var sums []string
+		for _, blob := range a.Blobs {
+			if err := takeBlob(ctx, s, b, blob); err != nil {
+				return contents{}, fmt.Errorf("mirror %s: %w", a.Name, err)
+			}
+			sums = append(sums, blob.SHA256)
+		}
 		switch a.Kind {
 		case bundle.KindBinary:
-			err = takeBinary(ctx, s, b, a)
-			all.programs = append(all.programs, program{a.Name, a.Version, a.Arch, a.SHA256})
+			all.programs = append(all.programs, program{a.Name, a.Version, a.Arch, sums[0]})
 		case bundle.KindImage:
-			var im image
-			im, err = takeImage(ctx, s, b, a)
-			all.images = append(all.images, im)
-		}
-		if err != nil {
-			return contents{}, fmt.Errorf("mirror %s of bundle %s: %w", a.Name, path, err)
+			manifest, err := describeManifest(s, a.Blobs[0])
+			if err != nil {
+				return contents{}, fmt.Errorf("mirror %s of bundle %s: %w", a.Name, path, err)
+			}
+			all.images = append(all.images, image{a.Image, a.Arch, manifest, sums})
 		}
 	}
 	return all, nil
 }
 
-func takeBinary(ctx context.Context, s store, b *bundle.Bundle, a bundle.Artifact) error {
-	if s.has(a.SHA256) {
+func takeBlob(ctx context.Context, s store, b *bundle.Bundle, blob bundle.Blob) error {
+	if s.has(blob.SHA256) {
 		return nil
 	}
-	file, err := b.Open(ctx, a) // verifies it
+	file, err := b.OpenBlob(ctx, blob) // verifies it
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if err := s.link(filepath.Join(b.Path(), a.Path), a.SHA256); err == nil {
+	if err := s.link(filepath.Join(b.Path(), "blobs", "sha256", blob.SHA256), blob.SHA256); err == nil {
 		return nil
 	}
-	return s.putAs(a.SHA256, file) // the bundle is a tar file
+	return s.putAs(blob.SHA256, file) // the bundle is a tar file
 }
 
-// takeImage unpacks an OCI image layout, which is a tar file with the blobs that a registry has.
-func takeImage(ctx context.Context, s store, b *bundle.Bundle, a bundle.Artifact) (image, error) {
-	file, err := b.Open(ctx, a)
+// describeManifest is the descriptor of an image's first blob. A manifest of OCI may leave its media type out.
+func describeManifest(s store, blob bundle.Blob) (v1.Descriptor, error) {
+	file, err := os.Open(s.path(blob.SHA256))
 	if err != nil {
-		return image{}, err
+		return v1.Descriptor{}, err
 	}
 	defer file.Close()
-	im := image{ref: a.Image, arch: a.Arch}
-	var index v1.IndexManifest
-	for layout := tar.NewReader(file); ; {
-		header, err := layout.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return image{}, err
-		}
-		if header.Name == "index.json" {
-			err = json.NewDecoder(layout).Decode(&index)
-		} else if sum, ok := strings.CutPrefix(header.Name, "blobs/sha256/"); ok && header.Typeflag == tar.TypeReg {
-			im.blobs = append(im.blobs, sum)
-			err = s.putAs(sum, layout)
-		}
-		if err != nil {
-			return image{}, fmt.Errorf("%s: %w", header.Name, err)
-		}
+	manifest, err := v1.ParseManifest(file)
+	if err != nil {
+		return v1.Descriptor{}, fmt.Errorf("manifest: %w", err)
 	}
-	if len(index.Manifests) != 1 {
-		return image{}, fmt.Errorf("%d manifests instead of one", len(index.Manifests))
+	d := v1.Descriptor{MediaType: manifest.MediaType, Size: blob.Size, Digest: v1.Hash{Algorithm: "sha256", Hex: blob.SHA256}}
+	if d.MediaType == "" {
+		d.MediaType = types.OCIManifestSchema1
 	}
-	d := index.Manifests[0]
-	im.manifest = v1.Descriptor{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest}
-	return im, nil
+	return d, nil
 }

@@ -4,10 +4,8 @@ package mirrortest
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,7 +13,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -26,8 +23,19 @@ import (
 // version and architecture; an image has one layer that all images share and one of its own.
 func Bundle(t testing.TB, version, arch string) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "bundle")
-	w, err := bundle.Create(dir, version)
+	return makeBundle(t, "bundle", version, arch)
+}
+
+// Tar is the bundle that Bundle makes as a tar file.
+func Tar(t testing.TB, version, arch string) string {
+	t.Helper()
+	return makeBundle(t, "bundle.tar", version, arch)
+}
+
+func makeBundle(t testing.TB, name, version, arch string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	w, err := bundle.Create(path, version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,10 +45,10 @@ func Bundle(t testing.TB, version, arch string) string {
 		{"cni-portmap", "v1.9.1"}, {"cni-flannel", "v0.28.10"},
 	} {
 		a := bundle.Artifact{
-			Name: p.name, Version: p.version, Kind: bundle.KindBinary, OS: "linux", Arch: arch,
+			Name: p.name, Version: p.version, OS: "linux", Arch: arch,
 			Roles: []bundle.Role{bundle.RoleNode}, Target: "/usr/local/bin/" + p.name, Mode: 0o755,
 		}
-		if err := w.Add(a, strings.NewReader(Program(p.name, p.version, arch))); err != nil {
+		if err := w.AddBinary(a, strings.NewReader(Program(p.name, p.version, arch))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,41 +56,17 @@ func Bundle(t testing.TB, version, arch string) string {
 		{"pause", "registry.k8s.io/pause:3.10.2"}, {"kube-proxy", "registry.k8s.io/kube-proxy:" + version},
 		{"coredns", "registry.k8s.io/coredns/coredns:v1.14.6"},
 	} {
-		im := Image(t, i.ref+" "+arch, arch)
-		digest, err := im.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
 		a := bundle.Artifact{
-			Name: i.name, Version: "v1", Kind: bundle.KindImage, OS: "linux", Arch: arch, Roles: []bundle.Role{bundle.RoleNode},
-			Image: i.ref, Digest: digest.String(),
+			Name: i.name, Version: "v1", OS: "linux", Arch: arch, Roles: []bundle.Role{bundle.RoleNode}, Image: i.ref,
 		}
-		if err := w.Add(a, bytes.NewReader(ociArchive(t, im))); err != nil {
+		if err := w.AddImage(a, Image(t, i.ref+" "+arch, arch)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return dir
-}
-
-// Tar is the bundle that Bundle makes as a tar file.
-func Tar(t testing.TB, version, arch string) string {
-	t.Helper()
-	b, err := bundle.Open(Bundle(t, version, arch))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	file, err := os.Create(filepath.Join(t.TempDir(), "bundle.tar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(b.WriteTar(t.Context(), file), file.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return file.Name()
+	return path
 }
 
 // Program is what a program of Bundle holds.
@@ -127,60 +111,4 @@ func newLayer(t testing.TB, text string) v1.Layer {
 		t.Fatal(err)
 	}
 	return layer
-}
-
-func readLayer(layer v1.Layer) ([]byte, error) {
-	r, err := layer.Compressed()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
-}
-
-// ociArchive is an OCI image layout as a tar file.
-func ociArchive(t testing.TB, im v1.Image) []byte {
-	t.Helper()
-	must := func(data []byte, err error) []byte {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	descriptor, err := partial.Descriptor(im)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := im.ConfigName()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var archive bytes.Buffer
-	out := tar.NewWriter(&archive)
-	add := func(name string, data []byte) {
-		if err := out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644}); err != nil {
-			t.Fatal(err)
-		}
-		must(nil, func() error { _, err := out.Write(data); return err }())
-	}
-	add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
-	add("index.json", must(json.Marshal(v1.IndexManifest{SchemaVersion: 2, Manifests: []v1.Descriptor{*descriptor}})))
-	add("blobs/sha256/"+descriptor.Digest.Hex, must(im.RawManifest()))
-	add("blobs/sha256/"+config.Hex, must(im.RawConfigFile()))
-	layers, err := im.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, layer := range layers {
-		digest, err := layer.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		add("blobs/sha256/"+digest.Hex, must(readLayer(layer)))
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return archive.Bytes()
 }
