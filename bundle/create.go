@@ -128,7 +128,8 @@ func (w *Writer) store(r io.Reader, wanted *Blob) (Blob, error) {
 	}
 	blob := Blob{SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size}
 	if wanted != nil && blob != *wanted {
-		return Blob{}, fmt.Errorf("a blob of %d bytes has sha256 %s instead of %d and %s; hint: get it anew", size, blob.SHA256, wanted.Size, wanted.SHA256)
+		return Blob{}, fmt.Errorf("a blob of %d bytes has sha256 %s instead of %d and %s; hint: get it anew",
+			blob.Size, blob.SHA256, wanted.Size, wanted.SHA256)
 	}
 	w.stored[blob] = true
 	return blob, os.Rename(file.Name(), w.file(blob))

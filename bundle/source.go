@@ -94,7 +94,8 @@ func openTarFile(name string) (source, error) {
 	return t, nil
 }
 
-const tarHint = "; hint: copy it again; a bundle is a folder, or a plain tar file made by `tar -cf FILE index.json blobs` in that folder"
+const tarHint = "; hint: copy it again; a bundle is a folder, or a plain tar file made by " +
+	"`tar -cf FILE index.json blobs` in that folder"
 
 // openTar opens any tar of plain files, and tells which one comes first.
 func openTar(name string) (t *tarFile, first string, err error) {

@@ -220,7 +220,9 @@ func (b *builder) addImage(w *bundle.Writer, im image, made map[string]*step, pa
 	if err != nil {
 		return err
 	}
-	a := bundle.Artifact{Name: im.name, Version: version, OS: "linux", Arch: b.Arch, Roles: im.roles, Image: im.ref, Digest: string(digest)}
+	a := bundle.Artifact{
+		Name: im.name, Version: version, OS: "linux", Arch: b.Arch, Roles: im.roles, Image: im.ref, Digest: string(digest),
+	}
 	return w.AddArchive(a, filepath.Join(b.dir(packed), archiveName))
 }
 
