@@ -281,7 +281,16 @@ func TestFetchWithoutTheCA(t *testing.T) {
 	}
 }
 
-// The request's proxy counts, and the host's own (see start) does not.
+// The host's own proxy (noProxy) does not count. No proxy is ever used for 127.0.0.1; 0.0.0.0 leads there as well.
+func TestFetchWithoutTheHostsProxy(t *testing.T) {
+	content := bytesOf(1, 1000)
+	server := httptest.NewServer(file(content))
+	defer server.Close()
+	b := blob(t.TempDir(), content, strings.Replace(server.URL, "127.0.0.1", "0.0.0.0", 1))
+	start(t, &wire.Fetch{Blobs: []wire.Blob{b}, Passes: 1}, "").rest(exitDone)
+	placed(t, b, content)
+}
+
 func TestFetchThroughProxy(t *testing.T) {
 	content := bytesOf(1, 1000)
 	var asked []string

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// noProxy is what the host's own variables name; nobody listens there.
+const noProxy = "http://127.0.0.1:1"
+
 // program is a running program.
 type program struct {
 	t      *testing.T
@@ -41,7 +44,7 @@ func start(t *testing.T, request wire.Request, before string) *program {
 		t.Fatal(err)
 	}
 	p := &program{t: t, cmd: exec.CommandContext(t.Context(), "/bin/sh", "-c", before+`exec "$@"`, "sh", self, request.Command())}
-	p.cmd.Env = append(os.Environ(), programVariable+"=1", "https_proxy=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1")
+	p.cmd.Env = append(os.Environ(), programVariable+"=1", "http_proxy="+noProxy, "HTTP_PROXY="+noProxy, "HTTPS_PROXY="+noProxy)
 	p.cmd.Stderr = &p.stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
