@@ -11,6 +11,8 @@ FUZZTIME ?= 10s
 LDFLAGS  := -s -w -X github.com/myadm/myadm/cmd.Version=$(VERSION)
 # Modules of their own with Go code of ours; ./... does not reach them.
 MODULES  := e2e/components/cni e2e/components/flannel
+# The architectures that courier, the program that fetches artifacts on hosts, is built for.
+COURIERS := amd64 arm64
 # What the end-to-end tests run besides our binaries, COMMAND:PACKAGE. What the hosts take is for bin/lab to see to.
 TOOLS    := ssh:openssh-client openssl:openssl
 
@@ -18,6 +20,15 @@ TOOLS    := ssh:openssh-client openssl:openssl
 build: ## bin/myadm and bin/lab, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/myadm ./cmd/myadm
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/lab ./e2e/lab/cmd/lab
+
+# Embedded into bin/myadm. The same sources give the same bytes, whatever the commit.
+.PHONY: courier
+courier:
+	@set -e; for arch in $(COURIERS); do file=courier/programs/courier-$$arch; \
+		echo "$(GO) build $$file.gz"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o $$file ./courier/cmd/courier; \
+		gzip -9nf $$file; \
+	done
 
 .PHONY: unit
 unit: ## vet, and all tests that need no host, with the race detector
@@ -68,7 +79,7 @@ fuzz: ## every fuzz test for FUZZTIME (10s)
 .PHONY: clean
 clean: ## remove the demo's hosts and bin/; what lab has cached stays
 	@if [ -x bin/lab ] && [ -d .lab/demo ]; then bin/lab down --dir .lab/demo; fi
-	rm -rf bin .lab/demo
+	rm -rf bin .lab/demo courier/programs/*.gz
 
 .PHONY: help
 help:
