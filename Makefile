@@ -23,7 +23,7 @@ build: ## bin/myadm and bin/lab, static
 
 # Embedded into bin/myadm. The same sources give the same bytes, whatever the commit.
 .PHONY: courier
-courier:
+courier: ## the program that fetches artifacts on hosts, for bin/myadm to embed
 	@set -e; for arch in $(COURIERS); do file=courier/programs/courier-$$arch; \
 		echo "$(GO) build $$file.gz"; \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o $$file ./courier/cmd/courier; \

@@ -27,9 +27,9 @@ step 'The other two hosts, both at once'
 run bin/myadm join -f "$document" --bundle "$bundle"
 
 step 'The cluster, by the kubectl of the bundle'
-# index.json has a line per field, and an artifact's path follows its name.
-blob=$(awk -F'"' '$2 == "name" { found = $4 == "kubectl" } found && $2 == "path" { print $4; exit }' "$bundle/index.json")
-install -m 755 "$bundle/$blob" "$kubectl"
+# index.json has a line per field, and the checksum of a binary's content follows its name.
+sum=$(awk -F'"' '$2 == "name" { found = $4 == "kubectl" } found && $2 == "sha256" { print $4; exit }' "$bundle/index.json")
+install -m 755 "$bundle/blobs/sha256/$sum" "$kubectl"
 run "$kubectl" --kubeconfig "$kubeconfig" -n kube-system rollout status deployment/coredns --timeout 2m
 run "$kubectl" --kubeconfig "$kubeconfig" get nodes -o wide
 
