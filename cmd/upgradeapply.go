@@ -95,8 +95,10 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 		return errors.Join(unreached, err)
 	}
 	to := c.Config.Spec.KubernetesVersion
-	if err := flags.checkVersion(from, to); err != nil {
-		return errors.Join(unreached, err)
+	if flags.passesPreflight() {
+		if err := upgrade.CheckVersion(ctx, c, from, flags.force); err != nil {
+			return errors.Join(unreached, err)
+		}
 	}
 	opts := flags.options(from)
 	if err := flags.upgrade(ctx, streams, from, to, upgrade.Steps(c, opts)); err != nil {
@@ -105,14 +107,11 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 	return unreached // a worker that was not there stays behind
 }
 
-// checkVersion refuses a version that the cluster must not go to when only some phases are to run, and preflight, which has
+// passesPreflight tells whether the version is still to be checked: only some phases are to run, and preflight, which has
 // more to say of it, is none of them.
-func (f *upgradeFlags) checkVersion(from, to string) error {
+func (f *upgradeFlags) passesPreflight() bool {
 	runner := workflow.Runner{Only: f.only, Skip: f.skip}
-	if runner.Selected("preflight") || phases.Ignored(upgrade.FindingVersion, f.ignorePreflight) {
-		return nil
-	}
-	return upgrade.CheckTarget(from, to, f.force)
+	return !runner.Selected("preflight") && !phases.Ignored(upgrade.FindingVersion, f.ignorePreflight)
 }
 
 func (f *upgradeFlags) options(from string) upgrade.Options {

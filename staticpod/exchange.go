@@ -82,7 +82,11 @@ while [ $# -gt 0 ]; do
 	if [ -n "$3" ] && [ -e "$2" ]; then
 		ln -fT "$2" "$3" 2>/dev/null || cp -pfT "$2" "$3"
 	fi
-	mv -fT "$1" "$2"
+	if [ "$1" -ef "$2" ]; then # it was kept, and nothing has taken its place
+		rm -f "$1"
+	else
+		mv -fT "$1" "$2"
+	fi
 	shift 3
 done
 if [ "$runtime" = yes ]; then

@@ -140,6 +140,22 @@ func TestExchangeScriptKeepsACopy(t *testing.T) {
 	}
 }
 
+// An exchange that fails half-way can be put back: also what was kept and not replaced yet.
+func TestExchangeScriptUndoesHalf(t *testing.T) {
+	s := newSite(t, map[string]string{"new/a": "a 2", "a": "a 1", "b": "b 1"})
+	if err := s.exchange(Exchange{Moves: []Move{{"new/a", "a", "kept-a"}, {"new/b", "b", "kept-b"}}}); err == nil {
+		t.Error("new/b was not there, and it is no error")
+	}
+	if err := s.exchange(Exchange{Moves: []Move{{"kept-a", "a", "new/a"}, {"kept-b", "b", "new/b"}}}); err != nil {
+		t.Fatal(err)
+	}
+	got := s.files()
+	delete(got, "new/b") // as good as any other leftover: it is compared before it is used
+	if diff := cmp.Diff(map[string]string{"a": "a 1", "b": "b 1", "new/a": "a 2"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // What nobody wants back is not kept.
 func TestExchangeScriptKeepsNothing(t *testing.T) {
 	s := newSite(t, map[string]string{"new/a": "a 2", "a": "a 1"})

@@ -117,7 +117,7 @@ func (j *findingJudge) versions() {
 	if j.s.Report.APIError != "" {
 		j.refuse(findingAPI, whereCluster, "", "the API does not answer: %s", j.s.Report.APIError)
 	}
-	if err := CheckTarget(j.plan.From, j.to.Version, j.to.Force); err != nil {
+	if err := checkTargets(append([]string{j.plan.From}, j.s.apiServers()...), j.to.Version, j.to.Force); err != nil {
 		j.refuse(FindingVersion, whereCluster, "", "%v", err)
 		return // which programs may meet is then beside the point
 	}

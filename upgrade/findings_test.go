@@ -422,6 +422,15 @@ func TestMakePlanHalfWay(t *testing.T) {
 	}
 }
 
+// A control plane that is ahead of the others is not taken back to a minor that they still have.
+func TestFindingsOfAControlPlaneAhead(t *testing.T) {
+	s := wellAt(t, oldVersion)
+	runAllAt(t, s, newVersion, "cp-2")
+	if fatal := MakePlan(s, targetAt(t, oldVersion)).Fatal(); len(fatal) == 0 || fatal[0].Name != FindingVersion {
+		t.Errorf("in the way: %+v", fatal)
+	}
+}
+
 // Whoever reads the JSON finds lists where lists are told.
 func TestPlanHasNoNulls(t *testing.T) {
 	for _, s := range []*State{wellAt(t, newVersion), {Report: &status.Report{}, Hosts: []HostState{{Err: errors.New("gone")}}}} {

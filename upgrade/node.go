@@ -116,6 +116,9 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if err := requireImages(ctx, c, n, m); err != nil {
 		return nil, err
 	}
+	if err := requireStaged(ctx, n, m); err != nil {
+		return nil, err
+	}
 	if len(m.pods) > 0 { // from here on the cluster is reached through other control planes
 		c.SetAside(n)
 		defer func() {
@@ -284,6 +287,27 @@ func returnToEndpoint(ctx context.Context, c *cluster.Cluster) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnPatience)
 	defer cancel()
 	return rebalance(ctx, c)
+}
+
+// requireStaged refuses to stop what runs while a binary that is to take a place is not on the host.
+func requireStaged(ctx context.Context, n *cluster.Node, m machine) error {
+	if len(m.stale) == 0 {
+		return nil
+	}
+	paths := make([]string, len(m.stale))
+	for i, b := range m.stale {
+		paths[i] = b.staged
+	}
+	infos, err := n.Stat(ctx, paths...)
+	if err != nil {
+		return err
+	}
+	for i, info := range infos {
+		if !info.Exists {
+			return fmt.Errorf("%s %s has not been brought to the host; hint: let the phase binaries run too", m.stale[i].Name, m.stale[i].Version)
+		}
+	}
+	return nil
 }
 
 // requireImages refuses to stop what runs while an image of what is to run is not on the host. A runtime that is no

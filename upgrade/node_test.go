@@ -138,6 +138,15 @@ func TestReplacementThatFailsIsPutBack(t *testing.T) {
 	}
 }
 
+// Nothing stops for binaries that are not there.
+func TestWorkerWithoutItsBinaries(t *testing.T) {
+	r := newRig(t, "w-1")
+	fails(t, Workers(r.Cluster, r.Workers(), rigOptions()), "w-1: workers: ", "has not been brought to the host", "hint: let the phase binaries run too")
+	if len(r.hosts["w-1"].exchanges) > 0 {
+		t.Error("something was stopped")
+	}
+}
+
 // A node that was emptied in vain, since nothing could be stopped then, takes pods again.
 func TestControlPlaneThatMustNotStop(t *testing.T) {
 	r := newRig(t, "w-1") // and so no etcd, which has to be asked before anything stops

@@ -99,8 +99,8 @@ func changing(items []Item) (n int) {
 // known.
 func (s *State) From() string {
 	var oldest *semver.Version
-	for _, h := range s.Hosts {
-		if v := h.programs.Versions[manifests.APIServerName]; h.ControlPlane && v != nil && (oldest == nil || v.LessThan(oldest)) {
+	for _, version := range s.apiServers() {
+		if v := semver.MustParse(version); oldest == nil || v.LessThan(oldest) {
 			oldest = v
 		}
 	}
@@ -108,6 +108,17 @@ func (s *State) From() string {
 		return s.Version()
 	}
 	return "v" + oldest.String()
+}
+
+// apiServers are the versions of the API servers that run, in the order of the hosts.
+func (s *State) apiServers() []string {
+	var versions []string
+	for i := range s.Hosts {
+		if v := s.Hosts[i].Version(manifests.APIServerName); s.Hosts[i].ControlPlane && v != "" {
+			versions = append(versions, v)
+		}
+	}
+	return versions
 }
 
 func planHost(s *State, h *HostState, to Target) HostPlan {

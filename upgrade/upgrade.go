@@ -21,6 +21,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Masterminds/semver/v3"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -116,31 +119,75 @@ func NodeSteps(c *cluster.Cluster, nodes []*cluster.Node, opts Options) []workfl
 	}
 }
 
-// CheckNodes refuses to take hosts to the version of the document out of turn: a worker's kubelet must not be newer than
-// any API server. from is the version of the cluster, and with it of its oldest API server, which a control plane can be
-// one minor ahead of. force allows an older patch release.
+// CheckVersion tells whether the cluster may go to the version of its document, from the version that it says it has and
+// from those of all API servers that run: a control plane can be ahead of the others. force allows an older patch release.
+func CheckVersion(ctx context.Context, c *cluster.Cluster, from string, force bool) error {
+	servers, err := apiServers(ctx, c)
+	if err != nil {
+		return err
+	}
+	return checkTargets(append(servers, from), c.Config.Spec.KubernetesVersion, force)
+}
+
+// CheckNodes is CheckVersion for single hosts, and refuses to take them out of turn: a worker's kubelet must not be newer
+// than any API server.
 func CheckNodes(ctx context.Context, c *cluster.Cluster, from string, nodes []*cluster.Node, force bool) error {
 	to := c.Config.Spec.KubernetesVersion
-	if err := CheckTarget(from, to, force); err != nil {
+	servers, err := apiServers(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := checkTargets(append(servers, from), to, force); err != nil {
 		return err
 	}
 	for _, n := range nodes {
 		if n.Spec.HasRole(config.RoleControlPlane) {
 			continue
 		}
-		for _, server := range c.ControlPlanes() {
-			p, err := staticpod.Running(ctx, server)
-			if err != nil {
-				return fmt.Errorf("%s: %w", server.Name(), err)
-			}
-			if v := p.Versions[manifests.APIServerName]; v != nil {
-				if err := CheckKubelet("v"+v.String(), to); err != nil {
-					return fmt.Errorf("%s: %w", n.Name(), err)
-				}
+		for _, v := range servers {
+			if err := CheckKubelet(v, to); err != nil {
+				return fmt.Errorf("%s: %w", n.Name(), err)
 			}
 		}
 	}
 	return nil
+}
+
+// checkTargets is CheckTarget from several versions.
+func checkTargets(from []string, to string, force bool) error {
+	for _, v := range from {
+		if err := CheckTarget(v, to, force); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apiServers are the versions of the API servers that run, in the order of the control planes.
+func apiServers(ctx context.Context, c *cluster.Cluster) ([]string, error) {
+	servers := c.ControlPlanes()
+	found := make([]*semver.Version, len(servers))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, n := range servers {
+		g.Go(func() error {
+			p, err := staticpod.Running(ctx, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", n.Name(), err)
+			}
+			found[i] = p.Versions[manifests.APIServerName]
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var versions []string
+	for _, v := range found {
+		if v != nil {
+			versions = append(versions, "v"+v.String())
+		}
+	}
+	return versions, nil
 }
 
 // snapshotFolder keeps the snapshots of etcd that are taken before upgrades. They stay.

@@ -105,7 +105,8 @@ func TestCheckNodes(t *testing.T) {
 		want           string // part of the refusal; empty: it may go
 	}{
 		{oldVersion, newVersion, "cp-1", false, ""},
-		{oldVersion, newVersion, "w-1", false, "newer"}, // no API server is
+		{"v1.35.6", "v1.35.7", "cp-1", true, "cannot go back"}, // an API server runs oldVersion
+		{oldVersion, newVersion, "w-1", false, "newer"},        // no API server is
 		{"v1.37.3", newVersion, "cp-1", false, "hint: add --force"},
 		{"v1.37.3", newVersion, "cp-1", true, ""},
 		{newVersion, oldVersion, "cp-1", true, "cannot go back"},
