@@ -14,7 +14,7 @@ const ContainerdConfigPath = "/etc/containerd/config.toml"
 // containerd's defaults or relies on. An administrator's settings go into conf.d, where each file is merged over this
 // one table by table and which reset leaves alone.
 func ContainerdConfig(p Params) host.File {
-	data := fmt.Sprintf(markComment+`put settings of your own into /etc/containerd/conf.d/*.toml.
+	data := fmt.Sprintf(MarkComment+`put settings of your own into /etc/containerd/conf.d/*.toml.
 version = 3
 imports = ["/etc/containerd/conf.d/*.toml"]
 

@@ -17,7 +17,7 @@ const (
 // to every user. Without a proxy the file sets nothing.
 func ProxyEnv(p Params) host.File {
 	var b strings.Builder
-	b.WriteString(markComment + "containerd and the kubelet have this in their environment.\n")
+	b.WriteString(MarkComment + "containerd and the kubelet have this in their environment.\n")
 	if proxy := p.Cluster.Spec.Proxy; proxy.Given() {
 		for _, v := range []struct{ name, value string }{
 			{"HTTP_PROXY", string(proxy.HTTPProxy)},
@@ -34,7 +34,7 @@ func ProxyEnv(p Params) host.File {
 
 // ProxyDropIn has the unit whose drop-in stands at path read that file. A unit starts without it, too.
 func ProxyDropIn(path string) host.File {
-	return host.File{Path: path, Mode: fileMode, Data: []byte(markComment + `the proxy itself is for root alone to read.
+	return host.File{Path: path, Mode: fileMode, Data: []byte(MarkComment + `the proxy itself is for root alone to read.
 [Service]
 EnvironmentFile=-` + config.ProxyEnv + "\n")}
 }

@@ -35,7 +35,7 @@ func RegistryFiles(r config.Registry, ca []byte, credentials Credentials) ([]hos
 			return nil, err
 		}
 		f.ca = dir + "/ca.crt"
-		files = []host.File{{Path: f.ca, Mode: fileMode, Data: append([]byte(markComment+"spec.registries has it.\n"), certs...)}}
+		files = []host.File{{Path: f.ca, Mode: fileMode, Data: append([]byte(MarkComment+"spec.registries has it.\n"), certs...)}}
 	}
 	mirrors := make([]config.Mirror, len(r.Mirrors))
 	for i, text := range r.Mirrors {
@@ -44,7 +44,7 @@ func RegistryFiles(r config.Registry, ca []byte, credentials Credentials) ([]hos
 			return nil, fmt.Errorf("a mirror of %s: %w", r.Name, err)
 		}
 	}
-	fmt.Fprintf(&f.text, markComment+"containerd asks for the images of %s as this says.\n", r.Name)
+	fmt.Fprintf(&f.text, MarkComment+"containerd asks for the images of %s as this says.\n", r.Name)
 	if last := len(mirrors) - 1; r.Exclusive && last >= 0 {
 		fmt.Fprintf(&f.text, "server = %q\n%s", mirrors[last].Root(), pulls)
 		f.host(mirrors[last], "header")
