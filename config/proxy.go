@@ -64,9 +64,7 @@ func NoProxyOf(c *Cluster) []string {
 		add(h.Address)
 		add(h.AdvertiseAddress)
 	}
-	add(hostOf(c.Endpoint()))
-	add(hostOf(c.NodeEndpoint()))
-	add(c.Spec.LoadBalancer.VirtualIP)
+	add(hostOf(c.Endpoint())) // which is the virtual IP, if there is one; a node's own load balancer is on the host itself
 	return all
 }
 

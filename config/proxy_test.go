@@ -88,7 +88,7 @@ hosts: [{address: 10.0.0.1, roles: [control-plane]}]`, []string{
 hosts: [{address: 10.0.0.1, roles: [control-plane]}]`, []string{
 			"localhost", "127.0.0.0/8", "::1", "10.244.0.0/16", "10.96.0.0/16", ".svc", ".cluster.local", "10.0.0.1", "10.0.0.100"}},
 		{"load balancers of the nodes' own", `hosts: [{address: 10.0.0.1, roles: [control-plane]}, {address: 10.0.0.2, roles: [control-plane]}]`, []string{
-			"localhost", "127.0.0.0/8", "::1", "10.244.0.0/16", "10.96.0.0/16", ".svc", ".cluster.local", "10.0.0.1", "10.0.0.2", "127.0.0.1"}},
+			"localhost", "127.0.0.0/8", "::1", "10.244.0.0/16", "10.96.0.0/16", ".svc", ".cluster.local", "10.0.0.1", "10.0.0.2"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
