@@ -200,4 +200,8 @@ func (c *Cluster) eachPath(do func(path string, p *string)) {
 		do("spec.etcd.external.keyFile", &e.KeyFile)
 	}
 	do("spec.artifacts.bundle", &c.Spec.Artifacts.Bundle)
+	for i := range c.Spec.Registries {
+		do(fmt.Sprintf("spec.registries[%d].caFile", i), &c.Spec.Registries[i].CAFile)
+		do(fmt.Sprintf("spec.registries[%d].credentialsFile", i), &c.Spec.Registries[i].CredentialsFile)
+	}
 }

@@ -230,6 +230,7 @@ func TestPathsAreRelativeToTheDocument(t *testing.T) {
 spec:
   networking: {manifests: [net.yaml, /etc/net.yaml, https://example.org/net.yaml]}
   artifacts: {bundle: ../bundle}
+  registries: [{name: a, caFile: ca.crt, credentialsFile: ~/.docker/config.json}]
   hosts: [{ssh: {keyFile: ~/.ssh/key, sudoPasswordFile: secrets/sudo}}]
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -244,13 +245,14 @@ spec:
 	want := []string{
 		filepath.Join(dir, "net.yaml"), "/etc/net.yaml", "https://example.org/net.yaml",
 		filepath.Join(home, ".ssh/key"), filepath.Join(dir, "secrets/sudo"), filepath.Join(filepath.Dir(dir), "bundle"),
+		filepath.Join(dir, "ca.crt"), filepath.Join(home, ".docker/config.json"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("paths (-want +got):\n%s", diff)
 	}
 
 	t.Setenv("HOME", "")
-	if _, err := Load(file); err == nil || !strings.Contains(err.Error(), ":7:") || !strings.Contains(err.Error(), "spec.hosts[0].ssh.keyFile: ~ has no meaning here") {
+	if _, err := Load(file); err == nil || !strings.Contains(err.Error(), ":8:") || !strings.Contains(err.Error(), "spec.hosts[0].ssh.keyFile: ~ has no meaning here") {
 		t.Errorf("without a home folder: %v", err)
 	}
 }

@@ -99,6 +99,8 @@ spec:
   - {name: a, roles: [control-plane], taints: []}
   kubelet: {enforceNodeAllocatable: [], failSwapOn: false, maxPods: 110}
   apiServer: {extraArgs: [{name: x, value: "line\nline\t"}, {name: y, value: ""}, {name: z, value: "true"}]}
+  registries: [{name: registry.k8s.io, mirrors: [https://m/k8s], exclusive: true}]
+  proxy: {httpsProxy: "http://ops:pw@proxy:3128", noProxy: [.example.org]}
 `)
 	got, err := Marshal(c)
 	if err != nil {
@@ -126,6 +128,15 @@ spec:
     enforceNodeAllocatable: []
     failSwapOn: false
     maxPods: 110
+  registries:
+    - name: registry.k8s.io
+      mirrors:
+        - https://m/k8s
+      exclusive: true
+  proxy:
+    httpsProxy: http://ops:pw@proxy:3128
+    noProxy:
+      - .example.org
 `
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("document (-want +got):\n%s", diff)

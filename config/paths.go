@@ -9,6 +9,7 @@ const (
 	ManifestsDir  = KubernetesDir + "/manifests"
 	HAProxyDir    = KubernetesDir + "/haproxy"    // not kubeadm's: the load balancer's configuration
 	KeepalivedDir = KubernetesDir + "/keepalived" // likewise
+	ProxyEnv      = KubernetesDir + "/proxy.env"  // likewise: the proxy in the environment of containerd and the kubelet
 	UpgradeDir    = KubernetesDir + "/upgrade"    // for the time of an upgrade: what replaces static pods, and what was replaced
 
 	AdminConf             = KubernetesDir + "/admin.conf"

@@ -14,6 +14,9 @@ type source struct {
 	at   map[string]position // by path: spec.hosts[1].ssh.port
 }
 
+// Described reports whether c was read from a document, which then says all there is to say: what it leaves out is not to be.
+func (c *Cluster) Described() bool { return c.source != nil && c.source.file != "" }
+
 // GivenBy records that the field at path (spec.kubernetesVersion) comes from a flag or an environment variable and not
 // from the file, so that errors name that instead of a line.
 func (c *Cluster) GivenBy(by, path string) {

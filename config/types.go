@@ -52,9 +52,11 @@ type Spec struct {
 	Kubelet   map[string]any `json:"kubelet,omitempty"`
 	KubeProxy map[string]any `json:"kubeProxy,omitempty"`
 
-	Runtime         Runtime   `json:"runtime,omitzero"`
-	Artifacts       Artifacts `json:"artifacts,omitzero"`
-	ImageRepository string    `json:"imageRepository,omitempty"` // default registry.k8s.io; any other holds all images side by side: REPO/coredns, REPO/flannel
+	Runtime         Runtime    `json:"runtime,omitzero"`
+	Artifacts       Artifacts  `json:"artifacts,omitzero"`
+	Registries      []Registry `json:"registries,omitempty"`
+	Proxy           Proxy      `json:"proxy,omitzero"`
+	ImageRepository string     `json:"imageRepository,omitempty"` // default registry.k8s.io; any other holds all images side by side: REPO/coredns, REPO/flannel
 }
 
 // Networking is the cluster's addresses and the plugin that joins the pods.

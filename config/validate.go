@@ -31,6 +31,8 @@ func validate(c *Cluster, wantControlPlane bool) error {
 	v.kubelet()
 	v.kubeProxy()
 	v.runtime()
+	v.registries()
+	v.proxy()
 	return v.errs.err()
 }
 

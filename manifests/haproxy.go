@@ -111,7 +111,7 @@ func haproxyConfig(p Params, version string) string {
 	for _, s := range p.APIServers {
 		fmt.Fprintf(&servers, "\tserver %s %s tcp-ut 5s\n", s.Name, s.Address)
 	}
-	return fmt.Sprintf(markComment+`the load balancer of the API servers.
+	return fmt.Sprintf(MarkComment+`the load balancer of the API servers.
 global
 	nbthread 2
 	fd-hard-limit 20000

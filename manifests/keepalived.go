@@ -64,7 +64,7 @@ func keepalivedConfig(p Params, n Node, nic string, peers []netip.Addr, priority
 		unicast = fmt.Sprintf("\tunicast_src_ip %s\n\tunicast_peer {\n%s\t}\n", n.AdvertiseAddress, list.String())
 	}
 	balancer := p.Cluster.Spec.LoadBalancer
-	return fmt.Sprintf(markComment+`the virtual IP of the API servers.
+	return fmt.Sprintf(MarkComment+`the virtual IP of the API servers.
 global_defs {
 	enable_script_security
 	script_user root

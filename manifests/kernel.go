@@ -56,5 +56,5 @@ func SysctlFile(p Params) host.File {
 }
 
 func lines(list []string) []byte {
-	return []byte(markComment + "Kubernetes needs these.\n" + strings.Join(list, "\n") + "\n")
+	return []byte(MarkComment + "Kubernetes needs these.\n" + strings.Join(list, "\n") + "\n")
 }

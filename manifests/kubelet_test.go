@@ -102,6 +102,8 @@ func TestHostFilesGolden(t *testing.T) {
 	golden(t, "10-kubeadm.conf", manifests.KubeletDropIn())
 	golden(t, "containerd.service", manifests.ContainerdUnit([]string{"/usr/local/bin/containerd", "/usr/local/bin/runc"}))
 	golden(t, "containerd.toml", manifests.ContainerdConfig(p))
+	mirrored := kubeadmCluster(t, func(s *config.Spec) { s.Registries = []config.Registry{{Name: "registry.k8s.io", CAFile: "ca.crt"}} })
+	golden(t, "registries/containerd.toml", manifests.ContainerdConfig(mirrored))
 	golden(t, "modules.conf", manifests.ModulesFile(p))
 	golden(t, "sysctl.conf", manifests.SysctlFile(p))
 

@@ -19,10 +19,11 @@ const (
 	ContainerdUnitPath = unitDir + "/containerd.service"
 )
 
-// The marks of what myadm places on a host. systemd ignores sections that start with X-.
+// The marks of what myadm places on a host. systemd ignores sections that start with X-. A file outside of kubeadm's contract
+// begins with MarkComment.
 const (
+	MarkComment = "# Written by myadm; "
 	markSection = "[X-Myadm]"
-	markComment = "# Written by myadm; "
 	markBinary  = "Binaries="
 )
 
@@ -30,7 +31,7 @@ const (
 // conflist. Files of the contract have no mark, since kubeadm writes the same ones.
 func Marked(data []byte) bool {
 	for line := range bytes.Lines(data) {
-		if line = bytes.TrimSpace(line); string(line) == markSection || bytes.HasPrefix(line, []byte(markComment)) {
+		if line = bytes.TrimSpace(line); string(line) == markSection || bytes.HasPrefix(line, []byte(MarkComment)) {
 			return true
 		}
 	}
@@ -87,7 +88,7 @@ WantedBy=multi-user.target
 // KubeletDropIn gives the kubelet its flags. Its name, the variables and the files that they come from are kubeadm's, so
 // that what administrators know of them holds: KUBELET_EXTRA_ARGS in /etc/default/kubelet comes last and wins.
 func KubeletDropIn() host.File {
-	return host.File{Path: KubeletDropInPath, Mode: fileMode, Data: []byte(markComment + `kubelet.service and kubeadm-flags.env go with it.
+	return host.File{Path: KubeletDropInPath, Mode: fileMode, Data: []byte(MarkComment + `kubelet.service and kubeadm-flags.env go with it.
 [Service]
 Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=` + config.BootstrapKubeletConf + ` --kubeconfig=` + config.KubeletConf + `"
 Environment="KUBELET_CONFIG_ARGS=--config=` + config.KubeletConfigFile + `"

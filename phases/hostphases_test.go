@@ -46,6 +46,31 @@ var hostPhases = []hostPhase{
 		},
 	},
 	{
+		name:    "registries",
+		prepare: described,
+		phase:   func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Registries(c, one(n)) },
+		blank:   created(hubHosts, mirrorCA, mirrorHosts),
+		damages: []damage{
+			{"an authority is gone", func(m *machine) { m.Delete(mirrorCA) }, created(mirrorCA)},
+			{"a mirror was changed", func(m *machine) { m.touch(mirrorHosts, 0o644, "server = \"https://evil\"\n") }, []string{"update " + mirrorHosts}},
+			{"credentials can be read by all", func(m *machine) { m.chmod(hubHosts, 0o644) }, []string{"update " + hubHosts}},
+			{"another registry of ours is left", func(m *machine) {
+				m.touch(manifests.RegistriesDir+"/quay.io/hosts.toml", 0o600, manifests.MarkComment+"x\n")
+			}, []string{"delete " + manifests.RegistriesDir + "/quay.io/hosts.toml"}},
+		},
+	},
+	{
+		name:    "proxy",
+		prepare: described,
+		phase:   func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Proxy(c, one(n)) },
+		blank:   created(config.ProxyEnv, manifests.KubeletProxyPath, manifests.ContainerdProxyPath),
+		damages: []damage{
+			{"the environment can be read by all", func(m *machine) { m.chmod(config.ProxyEnv, 0o644) }, []string{"update " + config.ProxyEnv}},
+			{"the environment was changed", func(m *machine) { m.touch(config.ProxyEnv, 0o600, "HTTPS_PROXY=http://evil\n") }, []string{"update " + config.ProxyEnv}},
+			{"a drop-in is gone", func(m *machine) { m.Delete(manifests.KubeletProxyPath) }, created(manifests.KubeletProxyPath)},
+		},
+	},
+	{
 		name:  "runtime",
 		phase: func(c *cluster.Cluster, n *cluster.Node) workflow.Phase { return Runtime(c, one(n)) },
 		blank: append(created("/usr/local/bin/containerd", "/usr/local/bin/runc", manifests.ContainerdConfigPath,

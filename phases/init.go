@@ -47,6 +47,10 @@ func Prepare(c *cluster.Cluster, nodes []*cluster.Node) workflow.Step {
 		workflow.Parallel(
 			Kernel(c, nodes),
 			workflow.Sequence(
+				workflow.Parallel(
+					Registries(c, nodes),
+					Proxy(c, nodes),
+				),
 				Runtime(c, nodes),
 				Images(c, nodes),
 			),

@@ -18,6 +18,7 @@ import (
 func Kubelet(c *cluster.Cluster, nodes []*cluster.Node, shared func() ([]byte, error)) workflow.Phase {
 	service := unit{name: "kubelet.service", files: []string{
 		manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.KubeletConfigFile, config.KubeletFlagsEnv, manifests.BinDir + "/kubelet",
+		manifests.KubeletProxyPath, config.ProxyEnv,
 		config.BootstrapKubeletConf, // a kubelet that waits for its certificate goes on asking with the token it was started with
 	}}
 	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/host/hosttest"
+	"github.com/myadm/myadm/manifests"
 )
 
 // mount makes a folder a mount point, once more if it is one already.
@@ -21,6 +22,16 @@ func (m *machine) mount(path string) {
 func (m *machine) installReset() {
 	m.OnPrefix("sh", "-c", presentScript, "sh").Do(m.present)
 	m.OnPrefix("sh", "-c", tidyScript, "sh").Changes().Do(m.tidy)
+	m.OnPrefix("sh", "-c", removeEmptyScript, "sh").Changes().Do(m.tidy)
+	m.OnPrefix("sh", "-c", ourRegistriesScript, "sh").Do(func(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
+		var ours []string
+		for _, p := range f.Paths(cmd.Argv[4]) {
+			if file, ok := f.Get(p); ok && path.Dir(path.Dir(p)) == cmd.Argv[4] && strings.HasPrefix(string(file.Data), cmd.Argv[5]) {
+				ours = append(ours, p)
+			}
+		}
+		return lines(ours), nil
+	})
 	m.On("sh", "-c", forgetScript).Changes().Do(func(f *hosttest.Fake, _ host.Cmd) ([]byte, error) {
 		return f.Run(context.Background(), host.Command("systemctl", "daemon-reload"))
 	})
@@ -54,9 +65,16 @@ func (m *machine) present(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	return lines(there), err
 }
 
-// tidy is tidyScript.
+// tidy is tidyScript, and removeEmptyScript.
 func (m *machine) tidy(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
-	for _, dir := range cmd.Argv[4:] {
+	folders := cmd.Argv[4:]
+	if cmd.Argv[2] == tidyScript {
+		folders = append(f.Paths(manifests.RegistriesDir), folders...)
+	}
+	for _, dir := range folders {
+		if _, isFile := f.Get(dir); isFile {
+			continue
+		}
 		if len(f.Paths(dir)) == 0 && !slices.Contains(m.mounts, dir) {
 			f.Delete(dir)
 		}

@@ -156,6 +156,16 @@ var rules = []func(s *survey) []Finding{
 		}
 		return all
 	},
+	func(s *survey) []Finding {
+		spec := s.cluster.Config.Spec
+		foreign := spec.Runtime.Type == config.RuntimeExisting
+		return slices.Concat(
+			warning(foreign && len(spec.Registries) > 0, "Registries",
+				"the host's own container runtime is not told of spec.registries; hint: configure mirrors and credentials in it"),
+			warning(foreign && spec.Proxy.Given(), "Proxy",
+				"the host's own container runtime is not told of spec.proxy, only the kubelet is; hint: set HTTPS_PROXY and NO_PROXY in its unit"),
+		)
+	},
 	leftovers,
 }
 
@@ -192,6 +202,13 @@ func fatal(bad bool, name, format string, args ...any) []Finding {
 		return nil
 	}
 	return []Finding{{Name: name, Fatal: true, Message: fmt.Sprintf(format, args...)}}
+}
+
+func warning(bad bool, name, message string) []Finding {
+	if !bad {
+		return nil
+	}
+	return []Finding{{Name: name, Message: message}}
 }
 
 func (s *survey) controlPlane() bool { return s.node.Spec.HasRole(config.RoleControlPlane) }

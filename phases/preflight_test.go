@@ -127,6 +127,11 @@ func TestPreflightFindings(t *testing.T) {
 		}, "", "", false, ""},
 		{"a containerd of somebody else's beside ours", func(g *ground) { put(g.wm, foreignContainerd, manifestContainerdUnit) }, "", "", false, ""},
 
+		{"registries and a proxy for ours", func(g *ground) {
+			g.c.Config.Spec.Proxy.HTTPSProxy = "http://ops:s3cret@proxy"
+			g.c.Config.Spec.Registries = []config.Registry{{Name: "registry.k8s.io", Mirrors: []string{"https://mirror.example.org"}}}
+		}, "", "", false, ""},
+
 		{"a control plane that cannot be reached", func(g *ground) {
 			g.wm.OnDial(func(_ context.Context, _, address string) (net.Conn, error) {
 				return nil, fmt.Errorf("no route to host")
@@ -182,6 +187,29 @@ func TestPreflightFindings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A runtime of the user's is not told of registries and a proxy, and the user is told of that.
+func TestPreflightOfARuntimeThatIsNotTold(t *testing.T) {
+	for name, set := range map[string]func(*config.Spec){
+		"Registries": func(s *config.Spec) {
+			s.Registries = []config.Registry{{Name: "registry.k8s.io", Mirrors: []string{"https://mirror.example.org"}}}
+		},
+		"Proxy": func(s *config.Spec) { s.Proxy.HTTPSProxy = "http://ops:s3cret@proxy" },
+	} {
+		g := newGround(t)
+		g.c.Config.Spec.Runtime.Type = config.RuntimeExisting
+		set(&g.c.Config.Spec)
+		refused, warnings := preflighted(t, g)
+		for _, on := range []string{"cp-1", "w-1"} {
+			if f := warnings[on]; f.Name != name || !strings.Contains(f.Message, "; hint: ") || strings.Contains(f.Message, "s3cret") {
+				t.Errorf("%s: warned of %+v", on, f)
+			}
+		}
+		if len(refused) > 0 {
+			t.Errorf("refused: %v", refused)
+		}
 	}
 }
 

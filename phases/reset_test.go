@@ -51,13 +51,15 @@ func ownHost(m *machine) {
 func inUse(t testing.TB, c *cluster.Cluster, m *machine) {
 	t.Helper()
 	n := c.Nodes[0]
-	run(t, Kernel(c, c.Nodes), Runtime(c, c.Nodes), Binaries(c, c.Nodes), Images(c, c.Nodes), Etcd(c, c.Nodes), ControlPlane(c, c.Nodes), testKubelet(c, n))
+	described(t, c, n)
+	run(t, Kernel(c, c.Nodes), Registries(c, c.Nodes), Proxy(c, c.Nodes), Runtime(c, c.Nodes), Binaries(c, c.Nodes), Images(c, c.Nodes), Etcd(c, c.Nodes), ControlPlane(c, c.Nodes), testKubelet(c, n))
 	for _, path := range []string{
 		config.PKIDir + "/ca.key", config.AdminConf, config.KubeletConf, config.EtcdDataDir + "/member/wal/0.wal",
 		config.KubeletDir + "/pki/kubelet-client.pem", config.KubeletDir + "/pods/1/etc-hosts", "/var/lib/cni/networks/cbr0/10.244.0.2",
 		"/run/flannel/subnet.env", "/var/log/pods/kube-system_etcd/etcd/0.log", "/var/log/containers/etcd.log",
 		"/usr/libexec/kubernetes/kubelet-plugins/volume/x", "/var/lib/containerd/io.containerd.content.v1/blob", "/run/containerd/containerd.sock",
-		"/usr/local/bin/.kubelet.myadm-1", "/etc/systemd/system/.kubelet.service.myadm-2", config.CNIBinDir + "/.bridge.myadm-3", // of a cut write
+		"/usr/local/bin/.kubelet.myadm-1", "/etc/systemd/system/.kubelet.service.myadm-2", config.CNIBinDir + "/.bridge.myadm-3",
+		manifests.RegistriesDir + "/docker.io/.hosts.toml.myadm-new", manifests.RegistriesDir + "/gone.example.org/.hosts.toml.myadm-new", // of a cut write
 		config.StagedBinary("/usr/local/bin/kubelet"), config.PreviousBinary("/usr/local/sbin/runc"), config.StagedBinary("/usr/bin/kubelet"), // of an upgrade
 		config.UpgradeDir + "/previous-etcd.yaml", config.EtcdDataDir + "/member.myadm-previous/wal/0.wal", // likewise
 	} {
@@ -161,7 +163,7 @@ func TestResetLeavesWhatIsNotOurs(t *testing.T) {
 	m := machines[0]
 	foreign := []string{
 		manifests.ModulesPath, manifests.SysctlPath, manifests.ContainerdConfigPath, manifests.FlannelConflistPath,
-		"/var/lib/containerd/data", "/run/containerd/containerd.sock", "/opt/cni/bin/own", config.CNIConfDir + "/99-own.conf",
+		"/var/lib/containerd/data", "/run/containerd/containerd.sock", "/opt/cni/bin/own", foreignFile, config.CNIConfDir + "/99-own.conf",
 		"/var/backups/myadm/etcd-before-v1.37.2.db", // a snapshot is ours, and for the user to keep
 	}
 	for _, path := range foreign {

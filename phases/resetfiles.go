@@ -40,6 +40,8 @@ var markedFiles = []string{
 	manifests.ContainerdConfigPath,
 	manifests.ModulesPath,
 	manifests.SysctlPath,
+	manifests.KubeletProxyPath,
+	manifests.ContainerdProxyPath,
 	manifests.KubeletDropInPath,
 	manifests.KubeletUnitPath,
 	manifests.ContainerdUnitPath,
@@ -48,7 +50,8 @@ var markedFiles = []string{
 // emptyFolders go when nothing is left in them.
 var emptyFolders = []string{
 	config.CNIConfDir, "/etc/cni", config.CNIBinDir, "/opt/cni", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
-	"/etc/systemd/system/kubelet.service.d", "/usr/libexec/kubernetes", "/etc/containerd", "/run/netns",
+	"/etc/systemd/system/kubelet.service.d", "/etc/systemd/system/containerd.service.d", "/usr/libexec/kubernetes",
+	manifests.RegistriesDir, "/etc/containerd", "/run/netns",
 	"/lib/modules", // the runtime makes it for kube-proxy's mount on hosts without modules
 }
 
@@ -106,9 +109,10 @@ func splitUnits(paths []string) (files, units []string) {
 	return files, units
 }
 
-// tidyScript removes those of its arguments that are empty folders, and the pods' cgroups: the kubelet leaves them.
+// tidyScript removes those of its arguments that are empty folders, registries' empty folders before them, and the pods'
+// cgroups: the kubelet leaves them.
 const tidyScript = `
-for d; do rmdir "$d" 2>/dev/null; done
+for d in ` + manifests.RegistriesDir + `/* "$@"; do rmdir "$d" 2>/dev/null; done
 find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null
 true
 `
@@ -131,7 +135,10 @@ func removable(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]string
 	if manifests.Marked(contents[manifests.ContainerdUnitPath]) {
 		candidates = append(candidates, runtimeLeft...)
 	}
-	var marked []string
+	marked, err := ourRegistries(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	for _, path := range markedFiles {
 		if data, ok := contents[path]; ok && manifests.Marked(data) {
 			marked = append(marked, path)
@@ -169,6 +176,7 @@ var besides = []string{
 	manifests.BinDir + "/" + besideName, "/usr/local/sbin/" + besideName, config.CNIBinDir + "/" + besideName,
 	config.CNIConfDir + "/" + besideName, "/etc/containerd/" + besideName, "/etc/modules-load.d/" + besideName, "/etc/sysctl.d/" + besideName,
 	"/etc/systemd/system/" + besideName, "/etc/systemd/system/kubelet.service.d/" + besideName,
+	"/etc/systemd/system/containerd.service.d/" + besideName, manifests.RegistriesDir + "/*/" + besideName,
 }
 
 func isBeside(p string) bool {

@@ -19,7 +19,9 @@ func Runtime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	if c.Config.Spec.Runtime.Type == config.RuntimeExisting {
 		return existingRuntime(c, nodes)
 	}
-	service := unit{name: "containerd.service", files: []string{manifests.ContainerdUnitPath, manifests.ContainerdConfigPath}}
+	service := unit{name: "containerd.service", files: []string{
+		manifests.ContainerdUnitPath, manifests.ContainerdConfigPath, manifests.ContainerdProxyPath, config.ProxyEnv,
+	}}
 	return workflow.Phase{
 		Name:  "runtime",
 		Short: "bring containerd and start it",

@@ -74,13 +74,18 @@ func (s unitState) todo() string {
 		return "start"
 	case s.file != "enabled":
 		return "enable and start"
-	case s.active != "active" && s.active != "activating":
+	case !s.running():
 		return "start"
-	case s.needReload, s.written.After(s.started):
+	case s.older():
 		return "restart: its files are newer than it"
 	}
 	return ""
 }
+
+func (s unitState) running() bool { return s.active == "active" || s.active == "activating" }
+
+// older tells whether what runs was started before its files were last written.
+func (s unitState) older() bool { return s.needReload || s.written.After(s.started) }
 
 // systemdTime is how systemctl show prints a time when TZ is UTC.
 const systemdTime = "Mon 2006-01-02 15:04:05 MST"
