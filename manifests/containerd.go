@@ -27,25 +27,17 @@ imports = ["/etc/containerd/conf.d/*.toml"]
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = [%q]
   conf_dir = %q
-%s
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = %q
+
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = %t
-`, p.Cluster.Spec.Runtime.Socket, p.Images.Pause, config.CNIBinDir, config.CNIConfDir, registriesConfig(p), cgroupDriver(p) == defaultCgroupDriver)
+`, p.Cluster.Spec.Runtime.Socket, p.Images.Pause, config.CNIBinDir, config.CNIConfDir, RegistriesDir, cgroupDriver(p) == defaultCgroupDriver)
 	return host.File{Path: ContainerdConfigPath, Mode: fileMode, Data: []byte(data)}
-}
-
-// registriesConfig has containerd look into the folder of registries when the document names any.
-func registriesConfig(p Params) string {
-	if len(p.Cluster.Spec.Registries) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(`
-[plugins.'io.containerd.cri.v1.images'.registry]
-  config_path = %q
-`, RegistriesDir)
 }
 
 // cgroupDriver is the kubelet's. containerd must use the same one, or two managers write to one tree of cgroups.

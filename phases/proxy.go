@@ -17,41 +17,20 @@ import (
 // Proxy gives containerd and the kubelet the document's proxy, or takes an earlier one from them. A proxy that is new takes
 // effect when the phases runtime and kubelet find that its files are newer than what runs; one that goes is made to go at
 // once. Without a document there are no hosts for it. A runtime of the user's is left alone.
-func Proxy(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase { return proxy(c, nodes, false) }
-
-// ProxyOfRunning is Proxy for nodes on which no phase starts containerd and the kubelet afterwards: it does so itself. A
-// containerd that myadm did not bring is left alone.
-func ProxyOfRunning(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return proxy(c, nodes, true)
-}
-
-// proxied are the units with a proxy, each with its drop-in.
-var proxied = []struct{ unit, dropIn string }{
-	{"containerd.service", manifests.ContainerdProxyPath},
-	{"kubelet.service", manifests.KubeletProxyPath},
-}
-
-func proxy(c *cluster.Cluster, nodes []*cluster.Node, restarts bool) workflow.Phase {
+func Proxy(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	if !c.Config.Described() {
 		nodes = nil
 	}
 	given := c.Config.Spec.Proxy.Given()
 	look := func(ctx context.Context, r host.Reader) (proxyState, error) {
 		s := proxyState{env: manifests.ProxyEnv(params(c))}
-		mayServe := c.Config.Spec.Runtime.Type != config.RuntimeExisting
-		if restarts && mayServe {
-			var err error
-			if mayServe, err = ownRuntime(ctx, r); err != nil {
-				return s, err
-			}
-		}
 		if given {
 			s.wanted = []host.File{s.env, manifests.ProxyDropIn(manifests.KubeletProxyPath)}
-			if mayServe {
+			if c.Config.Spec.Runtime.Type != config.RuntimeExisting {
 				s.wanted = append(s.wanted, manifests.ProxyDropIn(manifests.ContainerdProxyPath))
 			}
 		}
-		return s, s.look(ctx, r, restarts)
+		return s, s.look(ctx, r)
 	}
 	return workflow.Phase{
 		Name:  "proxy",
@@ -69,15 +48,18 @@ func proxy(c *cluster.Cluster, nodes []*cluster.Node, restarts bool) workflow.Ph
 			if err := writeChanged(ctx, h, s.wanted, s.changes); err != nil {
 				return err
 			}
-			if len(s.gone) > 0 {
-				return s.takeAway(ctx, h, given)
-			}
-			if !restarts {
+			if len(s.gone) == 0 {
 				return nil
 			}
-			return s.restart(ctx, h)
+			return s.takeAway(ctx, h, given)
 		},
 	}
+}
+
+// proxied are the units with a proxy, each with its drop-in.
+var proxied = []struct{ unit, dropIn string }{
+	{"containerd.service", manifests.ContainerdProxyPath},
+	{"kubelet.service", manifests.KubeletProxyPath},
 }
 
 // proxyState is what a host has of a proxy, and what is to become of it.
@@ -89,7 +71,7 @@ type proxyState struct {
 	changes []workflow.Change
 }
 
-func (s *proxyState) look(ctx context.Context, r host.Reader, restarts bool) error {
+func (s *proxyState) look(ctx context.Context, r host.Reader) error {
 	paths := []string{config.ProxyEnv}
 	for _, p := range proxied {
 		paths = append(paths, p.dropIn)
@@ -106,19 +88,6 @@ func (s *proxyState) look(ctx context.Context, r host.Reader, restarts bool) err
 		if data, there := s.have[p]; there && !wanted && manifests.Marked(data) {
 			s.gone = append(s.gone, p)
 			s.changes = append(s.changes, workflow.Change{Action: workflow.Delete, Object: p})
-		}
-	}
-	if !restarts || len(s.wanted) == 0 {
-		return nil
-	}
-	for _, p := range proxied {
-		state, err := readUnit(ctx, r, p.unit, config.ProxyEnv, p.dropIn)
-		if err != nil {
-			return err
-		}
-		dropIn := slices.ContainsFunc(s.wanted, func(f host.File) bool { return f.Path == p.dropIn })
-		if dropIn && state.running() && (state.older() || len(s.changes) > 0) {
-			s.changes = append(s.changes, workflow.Change{Action: workflow.Run, Object: "unit " + p.unit, Detail: "restart: its environment is older"})
 		}
 	}
 	return nil

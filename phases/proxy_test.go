@@ -92,36 +92,3 @@ func TestAProxyThatIsTakenAway(t *testing.T) {
 		}
 	}
 }
-
-// In an upgrade nobody else starts what runs.
-func TestProxyOfRunning(t *testing.T) {
-	c, machines := testCluster(t, "cp-1")
-	m := machines[0]
-	run(t, proxySteps(c)...)
-	described(t, c, c.Nodes[0])
-	p := ProxyOfRunning(c, c.Nodes)
-	want := append(created(config.ProxyEnv, manifests.KubeletProxyPath, manifests.ContainerdProxyPath), "run unit containerd.service", "run unit kubelet.service")
-	if diff := cmp.Diff(want, check(t, p, c.Nodes[0])); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	run(t, p)
-	settled(t, p, c.Nodes[0])
-	if got := starts(m); got != [2]int{2, 2} || !m.units.RunsCurrent("kubelet") || !m.units.RunsCurrent("containerd") {
-		t.Errorf("started %v times", got)
-	}
-	m.touch(config.ProxyEnv, 0o600, "HTTPS_PROXY=http://evil\n")
-	run(t, p)
-	if got := starts(m); got != [2]int{3, 3} {
-		t.Errorf("after a change: started %v times", got)
-	}
-
-	// A containerd that a package brought stays as it is.
-	c, machines = testCluster(t, "cp-1")
-	machines[0].touch(manifests.ContainerdUnitPath, 0o644, "[Service]\n")
-	machines[0].units.Start("containerd")
-	described(t, c, c.Nodes[0])
-	if diff := cmp.Diff(created(config.ProxyEnv, manifests.KubeletProxyPath), check(t, ProxyOfRunning(c, c.Nodes), c.Nodes[0])); diff != "" {
-		t.Errorf("of a package (-want +got):\n%s", diff)
-	}
-	settled(t, RegistriesOfRunning(c, c.Nodes), c.Nodes[0])
-}

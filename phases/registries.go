@@ -19,15 +19,6 @@ import (
 // Containerd looks there at every pull, and need not be started anew. Without a document there are no hosts for it: what one
 // has said stays. Nor has a runtime of the user's.
 func Registries(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return registries(c, nodes, func(context.Context, host.Reader) (bool, error) { return true, nil })
-}
-
-// RegistriesOfRunning is Registries for nodes that may have a containerd which myadm did not bring: that one is left alone.
-func RegistriesOfRunning(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return registries(c, nodes, ownRuntime)
-}
-
-func registries(c *cluster.Cluster, nodes []*cluster.Node, ours func(context.Context, host.Reader) (bool, error)) workflow.Phase {
 	if c.Config.Spec.Runtime.Type == config.RuntimeExisting || !c.Config.Described() {
 		nodes = nil
 	}
@@ -36,9 +27,6 @@ func registries(c *cluster.Cluster, nodes []*cluster.Node, ours func(context.Con
 		Short: "tell containerd of mirrors and credentials",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			if mine, err := ours(ctx, r); err != nil || !mine {
-				return nil, err
-			}
 			changes, _, err := diffRegistries(ctx, c, r)
 			return changes, err
 		},

@@ -128,7 +128,7 @@ func TestRegistriesAndProxyAreLeftAlone(t *testing.T) {
 	c, _ := testCluster(t, "cp-1")
 	c.Config.Spec.Registries = []config.Registry{{Name: "a", Mirrors: []string{"https://m"}}}
 	c.Config.Spec.Proxy.HTTPProxy = "http://p"
-	for _, p := range []workflow.Phase{Registries(c, c.Nodes), Proxy(c, c.Nodes), ProxyOfRunning(c, c.Nodes)} {
+	for _, p := range []workflow.Phase{Registries(c, c.Nodes), Proxy(c, c.Nodes)} {
 		if len(p.Hosts) > 0 {
 			t.Errorf("without a document, %s has hosts", p.Name)
 		}

@@ -74,7 +74,6 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	servers, workers := c.ControlPlanes(), c.Workers()
 	return []workflow.Step{
 		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Ignore: opts.IgnorePreflight}),
-		reach(c, c.Nodes),
 		workflow.Parallel(
 			bring(c, servers, workers),
 			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
@@ -86,11 +85,6 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 		Workers(c, workers, opts),
 		Tidy(c, c.Nodes),
 	}
-}
-
-// reach has hosts find images where the document says now, before any is needed.
-func reach(c *cluster.Cluster, nodes []*cluster.Node) workflow.Step {
-	return workflow.Pipeline(workflow.Parallel(phases.RegistriesOfRunning(c, nodes), phases.ProxyOfRunning(c, nodes)))
 }
 
 // bring has images and binaries on all hosts before anything stops: on workers all at the same time, and on control planes
@@ -118,7 +112,6 @@ func NodeSteps(c *cluster.Cluster, nodes []*cluster.Node, opts Options) []workfl
 		}
 	}
 	return []workflow.Step{
-		reach(c, nodes),
 		bring(c, servers, workers),
 		ControlPlanes(c, servers, opts),
 		Workers(c, workers, opts),
