@@ -35,7 +35,7 @@ func (f *Fetcher) describe(item string, u *url.URL, err error) error {
 	where := mask(u)
 	var about *url.Error
 	if errors.As(err, &about) { // its text has the address as it was asked for
-		if at, e := url.Parse(about.URL); e == nil && at.Host != "" && mask(at) != where {
+		if at, e := u.Parse(about.URL); e == nil && mask(at) != where {
 			where += " (sent on to " + mask(at) + ")"
 		}
 		err = &unaddressed{cause: about.Err, whole: err}

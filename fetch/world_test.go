@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,7 +42,8 @@ type world struct {
 	sent     map[string]int64        // bytes of bodies, by HOST/PATH, or by the path of a registry
 	faults   map[string]http.Handler // instead of what there is, by HOST/PATH or by the path of a registry
 	registry http.Handler
-	mirror   bool // paths begin with the maker's host
+	budget   atomic.Int64 // bytes after which every connection breaks off
+	mirror   bool         // paths begin with the maker's host
 }
 
 // newWorld is a mirror with everything of a version for both architectures.
@@ -51,6 +53,7 @@ func newWorld(t testing.TB) *world {
 		mirror: true, files: map[string][]byte{}, sent: map[string]int64{}, faults: map[string]http.Handler{},
 		registry: registry.New(registry.Logger(log.New(io.Discard, "", 0))),
 	}
+	w.budget.Store(1 << 40)
 	for _, arch := range release.Architectures() {
 		items, err := release.Items(version, arch)
 		if err != nil {
@@ -212,7 +215,7 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// counter counts what is sent.
+// counter counts what is sent, before it is: who has received everything finds everything counted.
 type counter struct {
 	http.ResponseWriter
 	w   *world
@@ -220,11 +223,13 @@ type counter struct {
 }
 
 func (c *counter) Write(data []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(data)
+	if c.w.budget.Add(-int64(len(data))) < 0 {
+		panic(http.ErrAbortHandler)
+	}
 	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	c.w.sent[c.key] += int64(n)
-	return n, err
+	c.w.sent[c.key] += int64(len(data))
+	c.w.mu.Unlock()
+	return c.ResponseWriter.Write(data)
 }
 
 // fault lets a handler answer for a key; nil ends that.
