@@ -2,7 +2,7 @@
 // registry and no network: a folder, or the same folder as one plain tar file.
 //
 //	index.json            what is in it: see Index
-//	blobs/sha256/HEX      one file per artifact, named by its SHA-256
+//	blobs/sha256/HEX      each content once, named by its SHA-256
 //
 // In a tar file index.json is the first file, so that a reader of the stream knows at once what follows. Blobs are stored
 // as they are used, hence a tar file is read in place and never unpacked. The fields of an artifact:
@@ -11,16 +11,17 @@
 //	kind              "binary" or "image"
 //	os, arch          as Go names them: "linux", "amd64"
 //	roles             which hosts get it, see Role; a host gets an artifact when it has any of the roles
-//	path              of the blob, relative to the index, with slashes
-//	size, sha256      of the blob, in bytes and in lower-case hex
+//	blobs             its contents, each with its sha256 in lower-case hex and its size in bytes
 //	target, mode      of a binary: its absolute path on the host and its permissions in octal, "0755"
 //	image, digest     of an image: name:tag, and its manifest's digest as `ctr images ls` shows it
 //
-// An image's blob is an OCI image layout as a tar file, with one manifest, annotated with the image's name: what
-// `ctr -n k8s.io images import -` reads.
+// A binary has one blob. An image has those that a registry has of it for one platform, with the same bytes: its manifest
+// (OCI, or Docker's schema 2), its configuration, then its layers. So images that are built on each other share blobs, as
+// do two versions, and the digest on a host is the registry's. Archive makes of them what containerd imports.
 //
 // Nothing is trusted: Open checks the whole index and the size of every blob, and a blob's checksum is verified before
-// its first use. Unknown fields are errors, because a reader that ignored one (a compression, say) would install garbage.
+// its first use. Where a blob is follows from its checksum; no path is read. Unknown fields are errors, because a reader
+// that ignored one (a compression, say) would install garbage.
 package bundle
 
 import (
@@ -37,7 +38,7 @@ type Bundle struct {
 
 	path     string
 	blobs    source
-	verified map[string]*verification // by blob path, each with a lock of its own
+	verified map[string]*verification // by checksum, each with a lock of its own
 }
 
 // Open opens the folder or tar file at path and checks its index and that every blob is there with its size. All
@@ -93,16 +94,16 @@ func load(path string, blobs source) (*Bundle, error) {
 	}
 	b := &Bundle{Index: *index, path: path, blobs: blobs, verified: map[string]*verification{}}
 	var findings []error
-	for _, a := range unique(index.Artifacts) {
-		if err := b.checkSize(a); err != nil {
-			findings = append(findings, err)
+	for _, o := range b.owned() {
+		if err := b.checkSize(o.blob); err != nil {
+			findings = append(findings, fmt.Errorf("artifact %s (%s): %w", o.owner.Name, o.owner.Arch, err))
 		}
-		b.verified[a.Path] = &verification{}
+		b.verified[o.blob.SHA256] = &verification{}
 	}
 	return b, errors.Join(findings...)
 }
 
-// Close releases the files. What Open(a) returned from a tar file is unusable afterwards.
+// Close releases the files. What its methods opened in a tar file is unusable afterwards.
 func (b *Bundle) Close() error { return b.blobs.Close() }
 
 // Path is where the bundle was opened.
@@ -157,24 +158,48 @@ func (b *Bundle) findKind(kind Kind, name, arch string) (Artifact, error) {
 	return a, nil
 }
 
+// Blobs are those of the artifacts, in their order, a blob that several share once.
+func Blobs(artifacts []Artifact) []Blob {
+	seen := map[string]bool{}
+	var first []Blob
+	for _, a := range artifacts {
+		for _, blob := range a.Blobs {
+			if !seen[blob.SHA256] {
+				seen[blob.SHA256] = true
+				first = append(first, blob)
+			}
+		}
+	}
+	return first
+}
+
 // TotalSize is the number of bytes of the artifacts' blobs, a blob that several share counted once.
-func TotalSize(artifacts []Artifact) int64 {
+func TotalSize(artifacts []Artifact) int64 { return sizeOf(Blobs(artifacts)) }
+
+func sizeOf(blobs []Blob) int64 {
 	var total int64
-	for _, a := range unique(artifacts) {
-		total += a.Size
+	for _, blob := range blobs {
+		total += blob.Size
 	}
 	return total
 }
 
-// unique drops artifacts whose blob an earlier one has already named.
-func unique(artifacts []Artifact) []Artifact {
+// owned is a blob, and the first artifact of the index that has it.
+type owned struct {
+	owner Artifact
+	blob  Blob
+}
+
+func (b *Bundle) owned() []owned {
 	seen := map[string]bool{}
-	var first []Artifact
-	for _, a := range artifacts {
-		if !seen[a.Path] {
-			seen[a.Path] = true
-			first = append(first, a)
+	var all []owned
+	for _, a := range b.Index.Artifacts {
+		for _, blob := range a.Blobs {
+			if !seen[blob.SHA256] {
+				seen[blob.SHA256] = true
+				all = append(all, owned{a, blob})
+			}
 		}
 	}
-	return first
+	return all
 }

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,104 +12,230 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
 )
 
-// Writer makes a bundle in a folder.
+// Writer makes a bundle. What it is given is kept beside the bundle's place, under another name, until Close: there is
+// never half a bundle under the bundle's own. It is for one goroutine.
 type Writer struct {
-	dir   string
-	index Index
+	path   string
+	dir    string // holds the bundle as a folder while it grows; empty: there is nothing to do any more
+	index  Index
+	stored map[Blob]bool
 }
 
-// Create starts a bundle in dir, which must not hold one yet.
-func Create(dir, kubernetesVersion string) (*Writer, error) {
-	if _, err := os.Lstat(filepath.Join(dir, indexName)); err == nil {
-		return nil, fmt.Errorf("create bundle: %s already holds one; hint: remove it or choose another folder", dir)
-	}
-	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+// Create starts a bundle at path: one tar file where path ends in ".tar", else a folder. There must be nothing yet, apart
+// from an empty folder. The folders above are made. Close or Discard ends it.
+func Create(path, kubernetesVersion string) (*Writer, error) {
+	place, err := filepath.Abs(path) // also of "." there is a folder above then
+	if err != nil {
 		return nil, fmt.Errorf("create bundle: %w", err)
 	}
-	return &Writer{dir, Index{APIVersion: APIVersion, KubernetesVersion: kubernetesVersion}}, nil
+	w := &Writer{path: place, index: Index{APIVersion: APIVersion, KubernetesVersion: kubernetesVersion}, stored: map[Blob]bool{}}
+	if err := w.start(); err != nil {
+		return nil, fmt.Errorf("create bundle: %w", err)
+	}
+	return w, nil
 }
 
-// Add stores an artifact with the content of r. It fills in Path, Size and SHA256.
-func (w *Writer) Add(a Artifact, r io.Reader) error {
-	a, err := w.store(a, r)
+func (w *Writer) start() error {
+	entries, err := os.ReadDir(w.path)
+	if err == nil && w.isTar() || len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is there already; hint: remove it or choose another place", w.path)
+	}
+	if err := os.MkdirAll(filepath.Dir(w.path), 0o755); err != nil {
+		return err
+	}
+	// The name begins with the bundle's, so that whoever clears what a killed run left in a folder sees whose it is.
+	w.dir, err = os.MkdirTemp(filepath.Dir(w.path), filepath.Base(w.path)+".new-*")
 	if err != nil {
-		return fmt.Errorf("add %s to bundle %s: %w", a.Name, w.dir, err)
+		return err
+	}
+	err = errors.Join(os.Chmod(w.dir, 0o755), os.MkdirAll(filepath.Join(w.dir, blobsFolder), 0o755))
+	if err != nil {
+		return errors.Join(err, w.Discard())
+	}
+	return nil
+}
+
+func (w *Writer) isTar() bool { return strings.HasSuffix(w.path, ".tar") }
+
+// AddBinary stores a binary with the content of r. It fills in Kind and Blobs.
+func (w *Writer) AddBinary(a Artifact, r io.Reader) error {
+	return w.add(a, func(a *Artifact) error {
+		blob, err := w.store(r, nil)
+		a.Kind, a.Blobs = KindBinary, []Blob{blob}
+		return err
+	})
+}
+
+// Copy stores an artifact of another bundle as it is there. Every blob is verified.
+func (w *Writer) Copy(ctx context.Context, from *Bundle, a Artifact) error {
+	return w.add(a, func(a *Artifact) error {
+		if a.Kind == KindImage {
+			if _, err := from.manifest(ctx, *a); err != nil {
+				return from.describe(*a, err)
+			}
+		}
+		return w.storeAll(a.Blobs, func(blob Blob) (io.ReadCloser, error) { return from.OpenBlob(ctx, blob) })
+	})
+}
+
+// add puts an artifact into the index once store has stored its blobs and named them in it.
+func (w *Writer) add(a Artifact, store func(a *Artifact) error) error {
+	err := errClosed
+	if w.dir != "" {
+		err = store(&a)
+	}
+	if err != nil {
+		return fmt.Errorf("add %s to bundle %s: %w", a.Name, w.path, err)
 	}
 	w.index.Artifacts = append(w.index.Artifacts, a)
 	return nil
 }
 
-func (w *Writer) store(a Artifact, r io.Reader) (Artifact, error) {
-	blobs := filepath.Join(w.dir, "blobs", "sha256")
-	file, err := os.CreateTemp(blobs, ".new-*")
-	if err != nil {
-		return a, err
-	}
-	defer os.Remove(file.Name()) // gone already, unless something failed
-	hash := sha256.New()
-	a.Size, err = io.Copy(io.MultiWriter(file, hash), r)
-	if err := errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
-		return a, err
-	}
-	a.SHA256 = hex.EncodeToString(hash.Sum(nil))
-	a.Path = "blobs/sha256/" + a.SHA256
-	return a, os.Rename(file.Name(), filepath.Join(blobs, a.SHA256))
-}
+var errClosed = errors.New("it is closed already")
 
-// Close checks and writes the index. A folder without one is not a bundle, so it comes last and in one piece.
-func (w *Writer) Close() error {
-	if err := w.index.validate(); err != nil {
-		return fmt.Errorf("bundle %s: %w", w.dir, err)
-	}
-	data, err := json.MarshalIndent(w.index, "", "  ")
-	if err != nil {
-		return fmt.Errorf("bundle %s: %w", w.dir, err)
-	}
-	name := filepath.Join(w.dir, indexName)
-	if err := os.WriteFile(name+".new", append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("bundle %s: %w", w.dir, err)
-	}
-	return os.Rename(name+".new", name)
-}
-
-// WriteTar writes the bundle as one tar file, verifying as it goes. The same bundle gives the same bytes.
-func (b *Bundle) WriteTar(ctx context.Context, w io.Writer) error {
-	out := tar.NewWriter(w)
-	index, _, err := b.blobs.open(indexName)
-	if err != nil {
-		return fmt.Errorf("bundle %s: %w", b.path, err)
-	}
-	defer index.Close()
-	if err := writeEntry(out, indexName, index); err != nil {
-		return fmt.Errorf("bundle %s: %w", b.path, err)
-	}
-	for _, a := range unique(b.Index.Artifacts) {
-		blob, err := b.Open(ctx, a)
+// storeAll stores those blobs that are not there yet.
+func (w *Writer) storeAll(blobs []Blob, open func(Blob) (io.ReadCloser, error)) error {
+	for _, blob := range blobs {
+		if w.stored[blob] {
+			continue
+		}
+		content, err := open(blob)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(writeEntry(out, a.Path, blob), blob.Close()); err != nil {
-			return b.describe(a, err)
+		_, err = w.store(content, &blob)
+		if err := errors.Join(err, content.Close()); err != nil {
+			return err
 		}
 	}
-	return out.Close()
+	return nil
 }
 
-func writeEntry(out *tar.Writer, name string, content io.ReadSeeker) error {
-	size, err := content.Seek(0, io.SeekEnd)
+// store stores a content, and nothing if it is not the wanted one; nil: any will do.
+func (w *Writer) store(r io.Reader, wanted *Blob) (Blob, error) {
+	file, err := os.CreateTemp(w.dir, "blob-*")
+	if err != nil {
+		return Blob{}, err
+	}
+	defer os.Remove(file.Name()) // gone already, unless something failed
+	hash := sha256.New()
+	size, err := io.Copy(io.MultiWriter(file, hash), r)
+	if err := errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
+		return Blob{}, err
+	}
+	blob := Blob{SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size}
+	if wanted != nil && blob != *wanted {
+		return Blob{}, fmt.Errorf("a blob of %d bytes has sha256 %s instead of %d and %s; hint: get it anew", size, blob.SHA256, wanted.Size, wanted.SHA256)
+	}
+	w.stored[blob] = true
+	return blob, os.Rename(file.Name(), w.file(blob))
+}
+
+// file is where a blob is until Close.
+func (w *Writer) file(blob Blob) string { return filepath.Join(w.dir, filepath.FromSlash(blob.path())) }
+
+// sumOf is the checksum of data, in hex, and its size.
+func sumOf(data []byte) (sum string, size int64) {
+	hash := sha256.Sum256(data)
+	return hex.EncodeToString(hash[:]), int64(len(data))
+}
+
+// Close checks the index and puts the bundle into its place in one piece. If it cannot, nothing stays.
+func (w *Writer) Close() error {
+	if err := w.finish(); err != nil {
+		return errors.Join(fmt.Errorf("bundle %s: %w", w.path, err), w.Discard())
+	}
+	return w.Discard()
+}
+
+// Discard drops a bundle that was not closed, and does nothing after Close.
+func (w *Writer) Discard() error {
+	dir := w.dir
+	if w.dir = ""; dir == "" {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
+func (w *Writer) finish() error {
+	if w.dir == "" {
+		return errClosed
+	}
+	if err := w.index.validate(); err != nil {
+		return err
+	}
+	index, err := json.MarshalIndent(w.index, "", "  ")
 	if err != nil {
 		return err
 	}
-	if _, err := content.Seek(0, io.SeekStart); err != nil {
+	index = append(index, '\n')
+	if w.isTar() {
+		return w.finishTar(index)
+	}
+	if err := w.removeUnused(); err != nil {
 		return err
 	}
-	header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0)}
-	if err := out.WriteHeader(header); err != nil {
+	if err := os.WriteFile(filepath.Join(w.dir, indexName), index, 0o644); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, content)
+	// Go renames no folder to the name of another, not even of an empty one. If it is empty no longer, it stays.
+	if err := os.Remove(w.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Rename(w.dir, w.path)
+}
+
+// removeUnused deletes what was stored of an image that then failed.
+func (w *Writer) removeUnused() error {
+	for _, blob := range Blobs(w.index.Artifacts) {
+		delete(w.stored, blob)
+	}
+	for blob := range w.stored {
+		if err := os.Remove(w.file(blob)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishTar writes the tar. Each blob goes when it is in there, so that the disk need not hold two of everything. The same
+// artifacts give the same bytes.
+func (w *Writer) finishTar(index []byte) error {
+	file, err := os.Create(filepath.Join(w.dir, "bundle.tar"))
+	if err != nil {
+		return err
+	}
+	out := tar.NewWriter(file)
+	err = writeEntry(out, indexName, int64(len(index)), bytes.NewReader(index))
+	for _, blob := range Blobs(w.index.Artifacts) {
+		if err == nil {
+			err = w.move(out, blob)
+		}
+	}
+	if err := errors.Join(err, out.Close(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), w.path)
+}
+
+func (w *Writer) move(out *tar.Writer, blob Blob) error {
+	content, err := os.Open(w.file(blob))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeEntry(out, blob.path(), blob.Size, content), content.Close()); err != nil {
+		return err
+	}
+	return os.Remove(content.Name())
+}
+
+func writeEntry(out *tar.Writer, name string, size int64, content io.Reader) error {
+	if err := out.WriteHeader(tarHeader(name, size)); err != nil {
+		return err
+	}
+	_, err := io.Copy(out, content)
 	return err
 }

@@ -16,11 +16,15 @@ import (
 )
 
 // APIVersion is the format's; a change that an older reader would get wrong raises it.
-const APIVersion = "bundle.myadm.dev/v1alpha1"
+const APIVersion = "bundle.myadm.dev/v1alpha2"
+
+// firstVersion had one blob per artifact at a path that the index named; an image's was an archive, with a digest that no
+// registry knew.
+const firstVersion = "bundle.myadm.dev/v1alpha1"
 
 const (
 	indexName = "index.json"
-	maxIndex  = 4 << 20 // bytes; an index of a hundred artifacts has 50 KB
+	maxIndex  = 4 << 20 // bytes; an index of a hundred artifacts has 100 KB
 )
 
 // Index is index.json.
@@ -38,14 +42,26 @@ type Artifact struct {
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
 	Roles   []Role `json:"roles"`
-	Path    string `json:"path"`
-	Size    int64  `json:"size"`
-	SHA256  string `json:"sha256"`
+	Blobs   []Blob `json:"blobs"`
 	Target  string `json:"target,omitempty"`
 	Mode    Mode   `json:"mode,omitempty"`
 	Image   string `json:"image,omitempty"`
 	Digest  string `json:"digest,omitempty"`
 }
+
+// Size is the number of bytes of an artifact's blobs.
+func (a Artifact) Size() int64 { return sizeOf(a.Blobs) }
+
+// Blob is one content.
+type Blob struct {
+	SHA256 string `json:"sha256"` // in lower-case hex
+	Size   int64  `json:"size"`   // in bytes
+}
+
+// path is relative to the index, with slashes.
+func (b Blob) path() string { return blobsFolder + "/" + b.SHA256 }
+
+const blobsFolder = "blobs/sha256"
 
 // Kind is what an artifact is and so how it gets onto a host.
 type Kind string
@@ -96,6 +112,10 @@ func ParseIndex(data []byte) (*Index, error) {
 	if err := json.Unmarshal(data, &header); err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
 	}
+	if header.APIVersion == firstVersion {
+		return nil, fmt.Errorf("index.json: apiVersion %s is of an older myadm, this one reads %s; hint: make the bundle anew",
+			firstVersion, APIVersion)
+	}
 	if header.APIVersion != APIVersion {
 		return nil, fmt.Errorf("index.json: apiVersion %q is not %s; hint: use the myadm that made the bundle, or a newer one",
 			header.APIVersion, APIVersion)
@@ -132,7 +152,7 @@ func (x *Index) validate() error {
 	if len(x.Artifacts) == 0 {
 		findings = append(findings, errors.New("index.json: no artifacts; hint: make the bundle anew"))
 	}
-	blobs := map[string]Artifact{}
+	known := map[string]owned{}  // by checksum
 	taken := map[string]string{} // a thing that only one artifact of a platform may have, to that artifact's name
 	for i, a := range x.Artifacts {
 		report := func(format string, args ...any) {
@@ -149,10 +169,12 @@ func (x *Index) validate() error {
 			}
 			taken[key] = a.Name
 		}
-		if other, shared := blobs[a.Path]; shared && (other.SHA256 != a.SHA256 || other.Size != a.Size) {
-			report("path %s is also that of %s, with another size or sha256", a.Path, other.Name)
+		for _, blob := range a.Blobs {
+			if other, shared := known[blob.SHA256]; shared && other.blob.Size != blob.Size {
+				report("blob %s has %d bytes here and %d in %s", blob.SHA256, blob.Size, other.blob.Size, other.owner.Name)
+			}
+			known[blob.SHA256] = owned{a, blob}
 		}
-		blobs[a.Path] = a
 	}
 	return errors.Join(findings...)
 }
@@ -166,7 +188,6 @@ func (a Artifact) check(report func(format string, args ...any)) {
 		{"version", a.Version, versionPattern},
 		{"os", a.OS, namePattern},
 		{"arch", a.Arch, namePattern},
-		{"sha256", a.SHA256, sumPattern},
 	} {
 		if !field.pattern.MatchString(field.value) {
 			report("%s %q is missing or malformed", field.name, field.value)
@@ -180,12 +201,7 @@ func (a Artifact) check(report func(format string, args ...any)) {
 			report("role %q is malformed", role)
 		}
 	}
-	if a.Size < 0 {
-		report("size %d is negative", a.Size)
-	}
-	if !fs.ValidPath(a.Path) || a.Path == "." || a.Path == indexName || strings.Contains(a.Path, `\`) {
-		report("path %q is not a path below the bundle; hint: blobs/sha256/HEX", a.Path)
-	}
+	a.checkBlobs(report)
 	switch a.Kind {
 	case KindBinary:
 		if !path.IsAbs(a.Target) || path.Clean(a.Target) != a.Target || a.Target == "/" {
@@ -209,6 +225,32 @@ func (a Artifact) check(report func(format string, args ...any)) {
 		}
 	default:
 		report("kind %q is neither %s nor %s; hint: use the myadm that made the bundle, or a newer one", a.Kind, KindBinary, KindImage)
+	}
+}
+
+func (a Artifact) checkBlobs(report func(format string, args ...any)) {
+	seen := map[string]bool{}
+	for _, blob := range a.Blobs {
+		if !sumPattern.MatchString(blob.SHA256) {
+			report("sha256 %q is missing or malformed", blob.SHA256)
+		}
+		if blob.Size < 0 {
+			report("size %d is negative", blob.Size)
+		}
+		if seen[blob.SHA256] {
+			report("blob %s is named twice", blob.SHA256)
+		}
+		seen[blob.SHA256] = true
+	}
+	switch {
+	case a.Kind == KindBinary && len(a.Blobs) != 1:
+		report("%d blobs; a binary has one", len(a.Blobs))
+	case a.Kind == KindImage && len(a.Blobs) < 2:
+		report("%d blobs; an image has a manifest and a configuration at least", len(a.Blobs))
+	case a.Kind == KindImage && "sha256:"+a.Blobs[0].SHA256 != a.Digest:
+		report("digest %s is not that of its first blob, the manifest, %s", a.Digest, a.Blobs[0].SHA256)
+	case a.Kind == KindImage && a.Blobs[0].Size > maxManifest:
+		report("a manifest of %d bytes, more than the %d that one may have", a.Blobs[0].Size, maxManifest)
 	}
 }
 

@@ -75,8 +75,8 @@ func missing(name string, err error) error {
 	return err
 }
 
-// archive is a tar file that is read in place: its headers are walked once, then blobs are sections of the file.
-type archive struct {
+// tarFile is a tar that is read in place: its headers are walked once, then blobs are sections of the file.
+type tarFile struct {
 	file    *os.File
 	entries map[string]section
 }
@@ -84,24 +84,36 @@ type archive struct {
 type section struct{ offset, size int64 }
 
 func openTarFile(name string) (source, error) {
-	file, err := os.Open(name)
+	t, first, err := openTar(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w%s", err, tarHint)
 	}
-	entries, err := readTar(file)
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
+	if first != indexName {
+		return nil, errors.Join(fmt.Errorf("the tar file starts with %q instead of %s%s", first, indexName, tarHint), t.Close())
 	}
-	return &archive{file, entries}, nil
+	return t, nil
 }
 
-const tarHint = "; hint: a bundle is a folder, or a plain tar file made by `tar -cf FILE index.json blobs` in that folder"
+const tarHint = "; hint: copy it again; a bundle is a folder, or a plain tar file made by `tar -cf FILE index.json blobs` in that folder"
 
-// readTar finds the files of a tar. It relies on two things that archive/tar does: reading exactly the header before
-// Next returns, so that the position is then the content's, and seeking over what nobody read, so that a bundle of
-// gigabytes opens at once.
-func readTar(r io.ReadSeeker) (map[string]section, error) {
-	entries := map[string]section{}
+// openTar opens any tar of plain files, and tells which one comes first.
+func openTar(name string) (t *tarFile, first string, err error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, "", err
+	}
+	entries, first, err := readTar(file)
+	if err != nil {
+		return nil, "", errors.Join(err, file.Close())
+	}
+	return &tarFile{file, entries}, first, nil
+}
+
+// readTar finds the files of a tar, and which comes first. It relies on two things that archive/tar does: reading exactly
+// the header before Next returns, so that the position is then the content's, and seeking over what nobody read, so that
+// a bundle of gigabytes opens at once.
+func readTar(r io.ReadSeeker) (entries map[string]section, first string, err error) {
+	entries = map[string]section{}
 	reader := tar.NewReader(r)
 	for {
 		header, err := reader.Next()
@@ -109,35 +121,35 @@ func readTar(r io.ReadSeeker) (map[string]section, error) {
 			break
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, errors.New("the tar file is cut off; hint: copy it again")
+			return nil, "", errors.New("the tar file is cut off")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w%s", err, tarHint)
+			return nil, "", err
 		}
 		name := path.Clean(header.Name)
 		switch {
 		case header.Typeflag == tar.TypeDir && fs.ValidPath(name):
 			continue
 		case header.Typeflag != tar.TypeReg || sparse(header):
-			return nil, fmt.Errorf("%q in the tar file is not a plain file%s", header.Name, tarHint)
+			return nil, "", fmt.Errorf("%q in the tar file is not a plain file", header.Name)
 		case !fs.ValidPath(name) || name == ".":
-			return nil, fmt.Errorf("%q in the tar file is not a path below the bundle%s", header.Name, tarHint)
-		case len(entries) == 0 && name != indexName:
-			return nil, fmt.Errorf("the tar file starts with %q instead of %s%s", header.Name, indexName, tarHint)
+			return nil, "", fmt.Errorf("%q in the tar file is not a path below its root", header.Name)
+		case len(entries) == 0:
+			first = name
 		}
 		if _, twice := entries[name]; twice {
-			return nil, fmt.Errorf("%q is in the tar file twice%s", name, tarHint)
+			return nil, "", fmt.Errorf("%q is in the tar file twice", name)
 		}
 		offset, err := r.Seek(0, io.SeekCurrent)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		entries[name] = section{offset, header.Size}
 	}
 	if len(entries) == 0 {
-		return nil, errors.New("the tar file is empty" + tarHint)
+		return nil, "", errors.New("the tar file is empty")
 	}
-	return entries, nil
+	return entries, first, nil
 }
 
 // sparse files have a size that is not the number of bytes stored.
@@ -150,27 +162,27 @@ func sparse(header *tar.Header) bool {
 	return false
 }
 
-func (a *archive) stat(name string) (stamp, error) {
-	entry, found := a.entries[name]
+func (t *tarFile) stat(name string) (stamp, error) {
+	entry, found := t.entries[name]
 	if !found {
 		return stamp{}, fmt.Errorf("%s is missing", name)
 	}
-	info, err := a.file.Stat()
+	info, err := t.file.Stat()
 	if err != nil {
 		return stamp{}, err
 	}
 	return stamp{entry.size, info.ModTime()}, nil
 }
 
-func (a *archive) open(name string) (io.ReadSeekCloser, stamp, error) {
-	s, err := a.stat(name)
+func (t *tarFile) open(name string) (io.ReadSeekCloser, stamp, error) {
+	s, err := t.stat(name)
 	if err != nil {
 		return nil, stamp{}, err
 	}
-	return sectionFile{io.NewSectionReader(a.file, a.entries[name].offset, s.bytes)}, s, nil
+	return sectionFile{io.NewSectionReader(t.file, t.entries[name].offset, s.bytes)}, s, nil
 }
 
-func (a *archive) Close() error { return a.file.Close() }
+func (t *tarFile) Close() error { return t.file.Close() }
 
 type sectionFile struct{ *io.SectionReader }
 

@@ -49,10 +49,12 @@ func TestTarByHand(t *testing.T) {
 	}
 	entries := []entry{{name: "./", kind: tar.TypeDir}, {name: "./index.json", body: string(index)}, {name: "./blobs/sha256/", kind: tar.TypeDir}}
 	b := open(t, dir)
-	for _, a := range b.Index.Artifacts {
-		if a.Name != "ctr" { // it shares kubelet's blob
-			entries = append(entries, entry{name: "./" + a.Path, body: contents[a.Name]})
+	for _, blob := range bundle.Blobs(b.Index.Artifacts) {
+		content, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", blob.SHA256))
+		if err != nil {
+			t.Fatal(err)
 		}
+		entries = append(entries, entry{name: "./blobs/sha256/" + blob.SHA256, body: string(content)})
 	}
 	name := filepath.Join(t.TempDir(), "hand.tar")
 	write(t, name, tarOf(t, entries...))

@@ -46,10 +46,10 @@ func makeBundle(dir, version string) error {
 		return err
 	}
 	kubelet := bundle.Artifact{
-		Name: "kubelet", Version: version, Kind: bundle.KindBinary, OS: "linux", Arch: "amd64",
+		Name: "kubelet", Version: version, OS: "linux", Arch: "amd64",
 		Roles: []bundle.Role{bundle.RoleNode}, Target: "/usr/local/bin/kubelet", Mode: 0o755,
 	}
-	if err := w.Add(kubelet, strings.NewReader("kubelet")); err != nil {
+	if err := w.AddBinary(kubelet, strings.NewReader("kubelet")); err != nil {
 		return err
 	}
 	return w.Close()

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,7 +86,12 @@ func extract(from, name, target string) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(filepath.Join(from, filepath.FromSlash(artifact.Path)))
+	content, err := b.Open(context.Background(), artifact)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	data, err := io.ReadAll(content)
 	if err != nil {
 		return err
 	}

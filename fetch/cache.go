@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/myadm/myadm/bundle"
 )
 
 // Cache is a folder of verified blobs, each named by its SHA-256:
@@ -96,16 +98,16 @@ func (c *Cache) Open(sum string) (*os.File, error) {
 func (c *Cache) blob(sum string) string { return filepath.Join(c.dir, "blobs", "sha256", sum) }
 
 // find returns a blob that the cache has, and notes its use.
-func (c *Cache) find(sum string) (Blob, bool) {
+func (c *Cache) find(sum string) (bundle.Blob, bool) {
 	if !sumPattern.MatchString(sum) {
-		return Blob{}, false
+		return bundle.Blob{}, false
 	}
 	info, err := os.Stat(c.blob(sum))
 	if err != nil {
-		return Blob{}, false
+		return bundle.Blob{}, false
 	}
 	touch(c.blob(sum))
-	return Blob{SHA256: sum, Size: info.Size()}, true
+	return bundle.Blob{SHA256: sum, Size: info.Size()}, true
 }
 
 // touch is only for the order in which things are deleted: when it fails, on a file system without times, nothing is lost.
@@ -115,18 +117,18 @@ func touch(path string) {
 }
 
 // put stores what r holds.
-func (c *Cache) put(r io.Reader) (Blob, error) {
+func (c *Cache) put(r io.Reader) (bundle.Blob, error) {
 	file, err := os.CreateTemp(filepath.Join(c.dir, "partial"), temporary)
 	if err != nil {
-		return Blob{}, c.describe(err)
+		return bundle.Blob{}, c.describe(err)
 	}
 	defer os.Remove(file.Name()) // gone already, unless something failed
 	hash := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, hash), r)
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return Blob{}, c.describe(err)
+		return bundle.Blob{}, c.describe(err)
 	}
-	b := Blob{SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size}
+	b := bundle.Blob{SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size}
 	return b, c.describe(os.Rename(file.Name(), c.blob(b.SHA256)))
 }
 

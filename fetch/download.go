@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/myadm/myadm/bundle"
 )
 
 // Most bytes of what is not known by size: far more than any has, and far less than would hurt.
@@ -38,13 +40,13 @@ type download struct {
 }
 
 // blob makes the cache have a blob. With an error it keeps what it got, unless that was wrong.
-func (f *Fetcher) blob(ctx context.Context, d download) (Blob, error) {
+func (f *Fetcher) blob(ctx context.Context, d download) (bundle.Blob, error) {
 	if b, ok := f.cache.find(d.sum); ok {
 		return b, nil
 	}
 	p, err := f.cache.partial(ctx, d.sum)
 	if err != nil {
-		return Blob{}, err
+		return bundle.Blob{}, err
 	}
 	defer p.Close()
 	for again := false; ; again = true {
@@ -67,7 +69,7 @@ func (f *Fetcher) blob(ctx context.Context, d download) (Blob, error) {
 			continue // pieces that do not fit together; the whole from one hand may be right
 		}
 		if err != nil {
-			return Blob{}, err
+			return bundle.Blob{}, err
 		}
 	}
 }

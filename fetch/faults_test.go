@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/release"
 )
 
@@ -27,7 +28,7 @@ func layerKey(t *testing.T, f *Fetcher, item release.Item) (key, sum string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var largest Blob
+	var largest bundle.Blob
 	for _, b := range got[0].Blobs {
 		if b.Size > largest.Size {
 			largest = b

@@ -54,14 +54,8 @@ type Event struct {
 // Fetched is an item with its blobs, which the cache has for as long as the Fetcher is not closed.
 type Fetched struct {
 	release.Item
-	Digest string // of an image: its manifest's, sha256:HEX
-	Blobs  []Blob // of an image: its manifest, its configuration and its layers; of a binary: the one
-}
-
-// Blob is a blob of the cache.
-type Blob struct {
-	SHA256 string // lower-case hex
-	Size   int64  // bytes
+	Digest string        // of an image: its manifest's, sha256:HEX
+	Blobs  []bundle.Blob // as an artifact of a bundle has them
 }
 
 // Fetcher gets items. Its methods may be used by many goroutines at once.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/release"
 )
 
@@ -25,7 +26,7 @@ func (f *Fetcher) file(ctx context.Context, items []release.Item) ([]Fetched, er
 	if err != nil {
 		return nil, err
 	}
-	whole := func() (Blob, error) {
+	whole := func() (bundle.Blob, error) {
 		return f.blob(ctx, download{
 			request: request{item: first.String(), client: f.files, url: u},
 			sum:     sum, size: -1, limit: maxFile,
@@ -72,12 +73,12 @@ func checksumSubject(u *url.URL, item release.Item) string {
 }
 
 // members finds the items in the cache, or takes them out of the file, which whole gets.
-func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item, whole func() (Blob, error)) ([]Fetched, error) {
+func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item, whole func() (bundle.Blob, error)) ([]Fetched, error) {
 	got := make([]Fetched, len(items))
 	if items[0].Member == "" {
 		b, err := whole()
 		for i, item := range items {
-			got[i] = Fetched{Item: item, Blobs: []Blob{b}}
+			got[i] = Fetched{Item: item, Blobs: []bundle.Blob{b}}
 		}
 		return got, err
 	}
@@ -86,7 +87,7 @@ func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item,
 	missing := false
 	for i, item := range items {
 		b, ok := f.cache.find(known[item.Member])
-		got[i] = Fetched{Item: item, Blobs: []Blob{b}}
+		got[i] = Fetched{Item: item, Blobs: []bundle.Blob{b}}
 		missing = missing || !ok
 	}
 	if !missing {
@@ -105,7 +106,7 @@ func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item,
 	for _, item := range items {
 		names = append(names, item.Member)
 	}
-	members := map[string]Blob{}
+	members := map[string]bundle.Blob{}
 	err = readMembers(file, names, maxFile, func(name string, r io.Reader) error {
 		b, err := f.cache.put(interruptible{ctx, r})
 		members[name] = b
@@ -115,7 +116,7 @@ func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item,
 		return nil, err
 	}
 	for i, item := range items {
-		got[i].Blobs = []Blob{members[item.Member]}
+		got[i].Blobs = []bundle.Blob{members[item.Member]}
 		known[item.Member] = members[item.Member].SHA256
 	}
 	return got, f.cache.remember("members of "+sum, known)

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/release"
 )
 
@@ -126,7 +127,7 @@ func (f *Fetcher) imageAt(ctx context.Context, s source, item release.Item, dige
 	if err != nil {
 		return Fetched{}, f.describe(item.String(), at, err)
 	}
-	got := Fetched{Item: item, Digest: digest, Blobs: []Blob{blob}}
+	got := Fetched{Item: item, Digest: digest, Blobs: []bundle.Blob{blob}}
 	descriptors := append([]v1.Descriptor{manifest.Config}, manifest.Layers...)
 	total, done := int64(0), int64(0)
 	for _, d := range descriptors {
@@ -161,21 +162,21 @@ func (f *Fetcher) imageAt(ctx context.Context, s source, item release.Item, dige
 }
 
 // manifestAt is the manifest with a digest, from the cache or the registry.
-func (f *Fetcher) manifestAt(ctx context.Context, s source, item release.Item, digest string) (*v1.Manifest, Blob, error) {
+func (f *Fetcher) manifestAt(ctx context.Context, s source, item release.Item, digest string) (*v1.Manifest, bundle.Blob, error) {
 	want, err := sumOf(digest)
 	if err != nil {
-		return nil, Blob{}, err
+		return nil, bundle.Blob{}, err
 	}
 	data, blob, cached := f.cachedManifest(want)
 	if !cached {
 		if data, _, err = f.manifest(ctx, s, item, digest); err != nil {
-			return nil, Blob{}, err
+			return nil, bundle.Blob{}, err
 		}
 		if got := sum(data); got != want {
-			return nil, Blob{}, &mismatchError{got, want}
+			return nil, bundle.Blob{}, &mismatchError{got, want}
 		}
 		if blob, err = f.cache.put(bytes.NewReader(data)); err != nil {
-			return nil, Blob{}, err
+			return nil, bundle.Blob{}, err
 		}
 	}
 	manifest, err := parseManifest(data)
@@ -183,10 +184,10 @@ func (f *Fetcher) manifestAt(ctx context.Context, s source, item release.Item, d
 }
 
 // cachedManifest reads a manifest of the cache. It is short, so it is verified again.
-func (f *Fetcher) cachedManifest(want string) ([]byte, Blob, bool) {
+func (f *Fetcher) cachedManifest(want string) ([]byte, bundle.Blob, bool) {
 	blob, ok := f.cache.find(want)
 	if !ok || blob.Size > maxManifest {
-		return nil, Blob{}, false
+		return nil, bundle.Blob{}, false
 	}
 	data, err := os.ReadFile(f.cache.blob(want))
 	return data, blob, err == nil && sum(data) == want
@@ -284,7 +285,7 @@ func parseManifest(data []byte) (*v1.Manifest, error) {
 }
 
 // checkPlatform reads of an image's configuration what it is for: an image without an index says so nowhere else.
-func (f *Fetcher) checkPlatform(config Blob, arch string) error {
+func (f *Fetcher) checkPlatform(config bundle.Blob, arch string) error {
 	file, err := f.cache.Open(config.SHA256)
 	if err != nil {
 		return err

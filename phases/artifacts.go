@@ -82,7 +82,7 @@ func DiffBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact
 	}
 	var changes []workflow.Change
 	for i, a := range binaries {
-		if change, differs := diffFile(infos[i], a.Target, fs.FileMode(a.Mode), a.SHA256); differs {
+		if change, differs := diffFile(infos[i], a.Target, fs.FileMode(a.Mode), a.Blobs[0].SHA256); differs {
 			change.Detail = a.Version
 			changes = append(changes, change)
 		}
@@ -97,7 +97,7 @@ func SendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries
 	for _, a := range binaries {
 		if hasObject(changes, a.Target) {
 			wanted = append(wanted, a)
-			total += a.Size
+			total += a.Size()
 		}
 	}
 	count := newCounter(ctx, total)
@@ -106,7 +106,7 @@ func SendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries
 	for _, a := range wanted {
 		g.Go(func() error {
 			blob := host.Blob{
-				Path: a.Target, Mode: fs.FileMode(a.Mode), Size: a.Size, SHA256: a.SHA256,
+				Path: a.Target, Mode: fs.FileMode(a.Mode), Size: a.Size(), SHA256: a.Blobs[0].SHA256,
 				Open: func() (io.ReadSeekCloser, error) { return c.Bundle.Open(ctx, a) },
 			}
 			if err := h.Upload(ctx, blob, func(n int64) { count.set(a.Name, n) }); err != nil {

@@ -2,8 +2,6 @@ package phases
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,6 +11,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
@@ -82,38 +84,40 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// makeBundle makes a bundle of tiny artifacts; kubelet is the content of that binary. The blob of an image is what the
-// machine's `ctr images import` reads.
+// makeBundle makes a bundle of tiny artifacts; kubelet is the content of that binary. An image is real and empty, with its
+// name in its configuration, so that each has a digest of its own.
 func makeBundle(dir, kubelet string) (*bundle.Bundle, error) {
 	w, err := bundle.Create(dir, testVersion)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	add := func(a bundle.Artifact, content string) {
-		a.Version, a.OS, a.Arch = testVersion, "linux", "amd64"
-		errs = append(errs, w.Add(a, strings.NewReader(content)))
+	artifact := func(role bundle.Role, name string) bundle.Artifact {
+		return bundle.Artifact{Name: name, Version: testVersion, OS: "linux", Arch: "amd64", Roles: []bundle.Role{role}}
 	}
-	binary := func(role bundle.Role, target string) bundle.Artifact {
-		name := target[strings.LastIndex(target, "/")+1:]
-		return bundle.Artifact{Name: name, Kind: bundle.KindBinary, Roles: []bundle.Role{role}, Target: target, Mode: 0o755}
+	binary := func(role bundle.Role, target, content string) {
+		a := artifact(role, target[strings.LastIndex(target, "/")+1:])
+		a.Target, a.Mode = target, 0o755
+		errs = append(errs, w.AddBinary(a, strings.NewReader(content)))
 	}
 	image := func(role bundle.Role, ref string) {
-		sum := sha256.Sum256([]byte(ref))
-		digest := "sha256:" + hex.EncodeToString(sum[:])
 		name, _, _ := strings.Cut(ref[strings.LastIndex(ref, "/")+1:], ":")
 		if role != bundle.RoleLoadBalancer { // whose names say which of them a host needs
 			name = "image-" + name
 		}
-		add(bundle.Artifact{Name: name, Kind: bundle.KindImage, Roles: []bundle.Role{role}, Image: ref, Digest: digest}, ref+" "+digest+"\n")
+		a := artifact(role, name)
+		a.Image = ref
+		config := &v1.ConfigFile{OS: a.OS, Architecture: a.Arch, Author: ref, RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}}}
+		made, err := mutate.ConfigFile(empty.Image, config)
+		errs = append(errs, err, w.AddImage(a, made))
 	}
-	add(binary(bundle.RoleNode, "/usr/local/bin/kubelet"), kubelet)
-	add(binary(bundle.RoleNode, "/usr/local/bin/kubectl"), "kubectl")
-	add(binary(bundle.RoleRuntime, "/usr/local/bin/containerd"), "containerd")
-	add(binary(bundle.RoleRuntime, "/usr/local/bin/runc"), "runc")
-	add(binary(bundle.RoleCNI, "/opt/cni/bin/bridge"), "bridge")
-	add(binary(bundle.RoleFlannel, "/opt/cni/bin/flannel"), "flannel")
-	add(binary(bundle.RoleTest, "/usr/local/bin/never-sent"), "test")
+	binary(bundle.RoleNode, "/usr/local/bin/kubelet", kubelet)
+	binary(bundle.RoleNode, "/usr/local/bin/kubectl", "kubectl")
+	binary(bundle.RoleRuntime, "/usr/local/bin/containerd", "containerd")
+	binary(bundle.RoleRuntime, "/usr/local/bin/runc", "runc")
+	binary(bundle.RoleCNI, "/opt/cni/bin/bridge", "bridge")
+	binary(bundle.RoleFlannel, "/opt/cni/bin/flannel", "flannel")
+	binary(bundle.RoleTest, "/usr/local/bin/never-sent", "test")
 	cfg := &config.Cluster{Spec: config.Spec{KubernetesVersion: testVersion}}
 	cfg.Spec.LoadBalancer.Type = config.LoadBalancerKeepalived // which needs the most
 	config.SetDefaults(cfg)

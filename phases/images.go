@@ -64,12 +64,14 @@ func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster,
 				return err
 			}
 			var wanted []bundle.Artifact
+			var total int64 // each image travels whole, also the layers that another has too
 			for _, a := range images {
 				if hasObject(changes, "image "+a.Image) {
 					wanted = append(wanted, a)
+					total += a.Size()
 				}
 			}
-			count := newCounter(ctx, bundle.TotalSize(wanted))
+			count := newCounter(ctx, total)
 			g, ctx := errgroup.WithContext(ctx)
 			g.SetLimit(2) // while one is unpacked the next one travels
 			for _, a := range wanted {
@@ -117,13 +119,14 @@ func ctr(c *cluster.Cluster, args ...string) host.Cmd {
 }
 
 func importImage(ctx context.Context, c *cluster.Cluster, h host.Host, a bundle.Artifact, count *counter) error {
-	blob, err := c.Bundle.Open(ctx, a)
+	archive, _, err := c.Bundle.Archive(ctx, a)
 	if err != nil {
 		return err
 	}
-	defer blob.Close()
+	defer archive.Close()
 	cmd := ctr(c, "images", "import", "-")
-	cmd.Stdin = &countingReader{r: blob, told: func(n int64) { count.set(a.Name, n) }}
+	// An archive is longer than its blobs, of which the total is, by some headers.
+	cmd.Stdin = &countingReader{r: archive, told: func(n int64) { count.set(a.Name, min(n, a.Size())) }}
 	if _, err := h.Run(ctx, cmd); err != nil {
 		return fmt.Errorf("import %s: %w", a.Image, err)
 	}

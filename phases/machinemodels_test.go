@@ -1,13 +1,18 @@
 package phases
 
 import (
-	"bufio"
+	"archive/tar"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/host/hosttest"
@@ -125,14 +130,29 @@ func (c *containerd) listImages(cmd host.Cmd) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// importImage reads what the test's bundle has as an image: its name and its digest on a line.
+// importImage reads an OCI image layout, as `ctr images import -` does.
 func (c *containerd) importImage(cmd host.Cmd) ([]byte, error) {
-	line, err := bufio.NewReader(cmd.Stdin).ReadString('\n')
-	name, digest, ok := strings.Cut(strings.TrimSpace(line), " ")
-	if !ok {
-		return nil, &host.ExitError{Argv: cmd.Argv, Code: 1, Stderr: fmt.Appendf(nil, "ctr: unrecognized image format: %v", err)}
+	var index v1.IndexManifest
+	there := map[string]bool{}
+	for r := tar.NewReader(cmd.Stdin); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil && header.Name == "index.json" {
+			err = json.NewDecoder(r).Decode(&index)
+		}
+		if err != nil {
+			return nil, &host.ExitError{Argv: cmd.Argv, Code: 1, Stderr: fmt.Appendf(nil, "ctr: unrecognized image format: %v", err)}
+		}
+		there[header.Name] = true
 	}
-	c.images[name] = digest
+	for _, d := range index.Manifests {
+		if !there["blobs/sha256/"+d.Digest.Hex] {
+			return nil, &host.ExitError{Argv: cmd.Argv, Code: 1, Stderr: fmt.Appendf(nil, "ctr: content digest %s: not found", d.Digest)}
+		}
+		c.images[d.Annotations["io.containerd.image.name"]] = d.Digest.String()
+	}
 	return nil, nil
 }
 

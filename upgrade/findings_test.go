@@ -57,12 +57,12 @@ func runAt(t testing.TB, h *HostState, version string) {
 	h.Artifacts, h.Missing = nil, nil
 	for _, name := range []string{"kubelet", "kubectl"} {
 		h.Artifacts = append(h.Artifacts, bundle.Artifact{
-			Name: name, Version: newVersion, Kind: bundle.KindBinary, Target: "/usr/local/bin/" + name, Size: 10 << 20, Path: name,
+			Name: name, Version: newVersion, Kind: bundle.KindBinary, Target: "/usr/local/bin/" + name, Blobs: []bundle.Blob{{SHA256: name, Size: 10 << 20}},
 		})
 	}
 	next := imagesAt(t, newVersion)
 	for _, image := range []string{next.Etcd, next.APIServer, next.ControllerManager, next.Scheduler, next.Proxy, next.CoreDNS} {
-		h.Artifacts = append(h.Artifacts, bundle.Artifact{Name: image, Kind: bundle.KindImage, Image: image, Size: 20 << 20, Path: image})
+		h.Artifacts = append(h.Artifacts, bundle.Artifact{Name: image, Kind: bundle.KindImage, Image: image, Blobs: []bundle.Blob{{SHA256: image, Size: 20 << 20}}})
 	}
 	if version != newVersion {
 		h.Missing = h.Artifacts

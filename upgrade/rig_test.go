@@ -72,10 +72,10 @@ func rigBundle(t *testing.T) *bundle.Bundle {
 		"/usr/local/bin/kubelet": bundle.RoleNode, "/usr/local/bin/kubectl": bundle.RoleNode, rigContainerd: bundle.RoleRuntime, "/usr/local/bin/runc": bundle.RoleRuntime,
 	} {
 		a := bundle.Artifact{
-			Name: target[strings.LastIndex(target, "/")+1:], Version: newVersion, Kind: bundle.KindBinary, OS: "linux", Arch: "amd64",
+			Name: target[strings.LastIndex(target, "/")+1:], Version: newVersion, OS: "linux", Arch: "amd64",
 			Roles: []bundle.Role{role}, Target: target, Mode: 0o755,
 		}
-		errs = append(errs, w.Add(a, strings.NewReader(newVersion)))
+		errs = append(errs, w.AddBinary(a, strings.NewReader(newVersion)))
 	}
 	if err := errors.Join(append(errs, w.Close())...); err != nil {
 		t.Fatal(err)

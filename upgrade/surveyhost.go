@@ -218,5 +218,5 @@ func (a *hostAnswer) has(artifact bundle.Artifact, ownRuntime bool) bool {
 		at = own
 	}
 	size, exists := a.sizes[at]
-	return size == artifact.Size || !exists && artifact.Name != kubelet
+	return size == artifact.Size() || !exists && artifact.Name != kubelet
 }

@@ -99,7 +99,7 @@ func TestParseHostRefusesWhatIsNone(t *testing.T) {
 // The host is brought what differs, and of what it never had only the kubelet.
 func TestHostHasArtifacts(t *testing.T) {
 	binary := func(name, target string, size int64, roles ...bundle.Role) bundle.Artifact {
-		return bundle.Artifact{Name: name, Kind: bundle.KindBinary, Target: target, Size: size, Roles: append(roles, bundle.RoleNode)}
+		return bundle.Artifact{Name: name, Kind: bundle.KindBinary, Target: target, Blobs: []bundle.Blob{{Size: size}}, Roles: append(roles, bundle.RoleNode)}
 	}
 	image := func(name, digest string) bundle.Artifact {
 		return bundle.Artifact{Name: name, Kind: bundle.KindImage, Image: name, Digest: digest}
@@ -156,7 +156,7 @@ func FuzzParseHost(f *testing.F) {
 			}
 			return
 		}
-		h := a.state([]bundle.Artifact{{Name: kubelet, Kind: bundle.KindBinary, Target: "/x", Size: 1}, {Kind: bundle.KindImage, Image: "a"}})
+		h := a.state([]bundle.Artifact{{Name: kubelet, Kind: bundle.KindBinary, Target: "/x", Blobs: []bundle.Blob{{Size: 1}}}, {Kind: bundle.KindImage, Image: "a"}})
 		for _, d := range h.Disks {
 			if d.free < 0 {
 				t.Errorf("%d bytes are free", d.free)

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,26 +28,37 @@ func rolesOf(h lab.Host) []bundle.Role {
 	return []bundle.Role{bundle.RoleNode}
 }
 
-// cargo is a file that goes to a host by ssh, and the command there that reads it.
+// cargo is what goes to a host by ssh, and the command there that reads it.
 type cargo struct {
-	file    string
-	command []string
+	file     string          // its path; empty: an artifact is sent
+	artifact bundle.Artifact // of the release's bundle
+	command  []string
+}
+
+func (c cargo) open(ctx context.Context, from *bundle.Bundle) (io.ReadCloser, error) {
+	switch {
+	case c.file != "":
+		return os.Open(c.file)
+	case c.artifact.Kind == bundle.KindImage:
+		archive, _, err := from.Archive(ctx, c.artifact)
+		return archive, err
+	}
+	return from.Open(ctx, c.artifact)
 }
 
 // cargoOf is what a release's artifacts, and its kubeadm, are on the way to a host.
 func (r release) cargoOf(artifacts []bundle.Artifact) []cargo {
-	program := func(file, name string) cargo {
+	install := func(name string) []string {
 		target := broughtDir(r.version) + "/" + name
-		return cargo{file, []string{"mkdir", "-p", broughtDir(r.version), "&&", "cat", ">" + target, "&&", "chmod", "0755", target}}
+		return []string{"mkdir", "-p", broughtDir(r.version), "&&", "cat", ">" + target, "&&", "chmod", "0755", target}
 	}
-	all := []cargo{program(r.kubeadm, "kubeadm")}
+	all := []cargo{{file: r.kubeadm, command: install("kubeadm")}}
 	for _, a := range artifacts {
-		file := filepath.Join(r.bundle, filepath.FromSlash(a.Path))
+		command := install(a.Name)
 		if a.Kind == bundle.KindImage {
-			all = append(all, cargo{file, []string{"ctr", "--namespace", "k8s.io", "images", "import", "-"}})
-		} else {
-			all = append(all, program(file, a.Name))
+			command = []string{"ctr", "--namespace", "k8s.io", "images", "import", "-"}
 		}
+		all = append(all, cargo{artifact: a, command: command})
 	}
 	return all
 }
@@ -61,7 +72,7 @@ func (b *bench) bringByHand(ctx context.Context) error {
 	defer content.Close()
 	return b.onAll(ctx, b.lab.Hosts, func(ctx context.Context, h lab.Host) error {
 		for _, c := range b.cargoOf(content.Select(runtime.GOARCH, rolesOf(h)...)) {
-			if err := b.sendCargo(ctx, h, c); err != nil {
+			if err := b.sendCargo(ctx, h, content, c); err != nil {
 				return err
 			}
 		}
@@ -69,8 +80,8 @@ func (b *bench) bringByHand(ctx context.Context) error {
 	})
 }
 
-func (b *bench) sendCargo(ctx context.Context, h lab.Host, c cargo) error {
-	f, err := os.Open(c.file)
+func (b *bench) sendCargo(ctx context.Context, h lab.Host, from *bundle.Bundle, c cargo) error {
+	f, err := c.open(ctx, from)
 	if err != nil {
 		return err
 	}

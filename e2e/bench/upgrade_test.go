@@ -51,15 +51,15 @@ func TestCargo(t *testing.T) {
 	r := release{version: "v1.37.2", bundle: "/bundle", kubeadm: "/build/kubeadm"}
 	want := []string{
 		"/build/kubeadm: mkdir -p /root/v1.37.2 && cat >/root/v1.37.2/kubeadm && chmod 0755 /root/v1.37.2/kubeadm",
-		"/bundle/blobs/a: mkdir -p /root/v1.37.2 && cat >/root/v1.37.2/kubelet && chmod 0755 /root/v1.37.2/kubelet",
-		"/bundle/blobs/b: ctr --namespace k8s.io images import -",
+		"kubelet: mkdir -p /root/v1.37.2 && cat >/root/v1.37.2/kubelet && chmod 0755 /root/v1.37.2/kubelet",
+		"kube-proxy: ctr --namespace k8s.io images import -",
 	}
 	var got []string
 	for _, c := range r.cargoOf([]bundle.Artifact{
-		{Name: "kubelet", Kind: bundle.KindBinary, Path: "blobs/a", Target: "/usr/local/bin/kubelet"},
-		{Name: "kube-proxy", Kind: bundle.KindImage, Path: "blobs/b", Image: "registry.k8s.io/kube-proxy:v1.37.2"},
+		{Name: "kubelet", Kind: bundle.KindBinary, Target: "/usr/local/bin/kubelet"},
+		{Name: "kube-proxy", Kind: bundle.KindImage, Image: "registry.k8s.io/kube-proxy:v1.37.2"},
 	}) {
-		got = append(got, c.file+": "+strings.Join(c.command, " "))
+		got = append(got, c.file+c.artifact.Name+": "+strings.Join(c.command, " "))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

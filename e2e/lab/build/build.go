@@ -80,26 +80,22 @@ func TestImage(ctx context.Context, o Options) (string, error) {
 }
 
 // Impostor returns a build of a component's image that does not work (see e2e/components/impostor): the path of an OCI
-// archive, which has the name of the component's, and the digest of its manifest.
-func Impostor(ctx context.Context, o Options, component string) (archive, digest string, err error) {
+// archive, which has the name of the component's.
+func Impostor(ctx context.Context, o Options, component string) (archive string, err error) {
 	b, err := newBuilder(ctx, o)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	im, m, err := impostor(b.release, component)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	s, err := b.module(m)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	dir, err := b.run(ctx, b.image(im, map[string]*step{m.dir: s}))
-	if err != nil {
-		return "", "", err
-	}
-	text, err := os.ReadFile(filepath.Join(dir, digestName))
-	return filepath.Join(dir, archiveName), string(text), err
+	return filepath.Join(dir, archiveName), err
 }
 
 // TestImageName is the test image's name:tag.
@@ -167,7 +163,7 @@ func (b *builder) bundle() (*step, error) {
 		made[set.name] = b.debian(set)
 	}
 	files, archives := hostFiles(b.release), images(b.release)
-	s := &step{name: "bundle-" + b.release.version + "-" + b.Arch, keep: 24 * time.Hour, inputs: []string{fmt.Sprint(files)}}
+	s := &step{name: "bundle-" + b.release.version + "-" + b.Arch, keep: 24 * time.Hour, inputs: []string{bundle.APIVersion, fmt.Sprint(files)}}
 	for _, f := range files {
 		s.needs = append(s.needs, made[stepName(f.from)])
 	}
@@ -176,7 +172,7 @@ func (b *builder) bundle() (*step, error) {
 		packed[i] = b.image(im, made)
 		s.needs = append(s.needs, packed[i])
 		if im.version == "" {
-			s.needs = append(s.needs, made[im.debian]) // see add
+			s.needs = append(s.needs, made[im.debian]) // see version
 		}
 	}
 	s.make = func(_ context.Context, dir string) error {
@@ -184,41 +180,55 @@ func (b *builder) bundle() (*step, error) {
 		if err != nil {
 			return err
 		}
-		for _, f := range files {
-			a := bundle.Artifact{Name: f.name, Version: f.version, Kind: bundle.KindBinary, Roles: f.roles, Target: f.target, Mode: 0o755}
-			if err := b.add(w, a, made[stepName(f.from)], b.path(made, f.from)); err != nil {
-				return err
+		fill := func() error {
+			for _, f := range files {
+				if err := b.addFile(w, f, made); err != nil {
+					return err
+				}
 			}
+			for i, im := range archives {
+				if err := b.addImage(w, im, made, packed[i]); err != nil {
+					return err
+				}
+			}
+			return w.Close()
 		}
-		for i, im := range archives {
-			archive := filepath.Join(b.dir(packed[i]), archiveName)
-			digest, err := os.ReadFile(filepath.Join(b.dir(packed[i]), digestName))
-			if err != nil {
-				return err
-			}
-			a := bundle.Artifact{Name: im.name, Version: im.version, Kind: bundle.KindImage, Roles: im.roles, Image: im.ref, Digest: string(digest)}
-			if err := b.add(w, a, made[im.debian], archive); err != nil {
-				return err
-			}
-		}
-		return w.Close()
+		return errors.Join(fill(), w.Discard())
 	}
 	return s, nil
 }
 
-// add stores a file. What has no version in the table comes from Debian and has its package's.
-func (b *builder) add(w *bundle.Writer, a bundle.Artifact, from *step, path string) error {
-	a.OS, a.Arch = "linux", b.Arch
-	if a.Version == "" {
-		version, err := os.ReadFile(filepath.Join(b.dir(from), versionName))
-		if err != nil {
-			return err
-		}
-		a.Version = string(version)
-	}
-	f, err := os.Open(path)
+func (b *builder) addFile(w *bundle.Writer, f hostFile, made map[string]*step) error {
+	version, err := b.version(f.version, made[stepName(f.from)])
 	if err != nil {
 		return err
 	}
-	return errors.Join(w.Add(a, f), f.Close())
+	content, err := os.Open(b.path(made, f.from))
+	if err != nil {
+		return err
+	}
+	a := bundle.Artifact{Name: f.name, Version: version, OS: "linux", Arch: b.Arch, Roles: f.roles, Target: f.target, Mode: 0o755}
+	return errors.Join(w.AddBinary(a, content), content.Close())
+}
+
+func (b *builder) addImage(w *bundle.Writer, im image, made map[string]*step, packed *step) error {
+	version, err := b.version(im.version, made[im.debian])
+	if err != nil {
+		return err
+	}
+	digest, err := os.ReadFile(filepath.Join(b.dir(packed), digestName))
+	if err != nil {
+		return err
+	}
+	a := bundle.Artifact{Name: im.name, Version: version, OS: "linux", Arch: b.Arch, Roles: im.roles, Image: im.ref, Digest: string(digest)}
+	return w.AddArchive(a, filepath.Join(b.dir(packed), archiveName))
+}
+
+// version is that of the table. What has none there comes from Debian and has its package's.
+func (b *builder) version(version string, from *step) (string, error) {
+	if version != "" {
+		return version, nil
+	}
+	data, err := os.ReadFile(filepath.Join(b.dir(from), versionName))
+	return string(data), err
 }

@@ -1,12 +1,9 @@
 package build
 
 import (
-	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,8 +12,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/myadm/myadm/bundle"
 )
 
 // The files of an image's step.
@@ -28,7 +26,7 @@ const (
 // image is a step that holds an OCI archive.
 func (b *builder) image(im image, made map[string]*step) *step {
 	// With its tag in the name, one Kubernetes version's image does not push the other's out of the cache.
-	s := &step{name: "image-" + im.name + "-" + tag(im.ref) + "-" + b.Arch, inputs: []string{fmt.Sprint(im)}}
+	s := &step{name: "image-" + im.name + "-" + tag(im.ref) + "-" + b.Arch, inputs: []string{bundle.APIVersion, fmt.Sprint(im)}}
 	if im.debian != "" {
 		s.needs = append(s.needs, made[im.debian])
 	}
@@ -51,7 +49,7 @@ func (b *builder) image(im image, made map[string]*step) *step {
 		if err != nil {
 			return err
 		}
-		return errors.Join(writeArchive(f, im.ref, packed), f.Close())
+		return errors.Join(bundle.WriteArchive(f, im.ref, packed), f.Close())
 	}
 	return s
 }
@@ -97,74 +95,6 @@ func (b *builder) pack(im image, made map[string]*step) (v1.Image, error) {
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
 	return mutate.ConfigFile(packed, config)
-}
-
-// writeArchive writes an OCI image layout as a tar. The first annotation is the name that containerd's import gives the
-// image, the second the tag, for other tools.
-func writeArchive(w io.Writer, ref string, im v1.Image) error {
-	descriptor, err := partial.Descriptor(im)
-	if err != nil {
-		return err
-	}
-	descriptor.Platform = nil // read from the configuration
-	descriptor.Annotations = map[string]string{
-		"io.containerd.image.name":          ref,
-		"org.opencontainers.image.ref.name": tag(ref),
-	}
-	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{*descriptor}})
-	if err != nil {
-		return err
-	}
-	manifest, err := im.RawManifest()
-	if err != nil {
-		return err
-	}
-	config, err := im.RawConfigFile()
-	if err != nil {
-		return err
-	}
-	configDigest, err := im.ConfigName()
-	if err != nil {
-		return err
-	}
-	layers, err := im.Layers()
-	if err != nil {
-		return err
-	}
-	out := tar.NewWriter(w)
-	write := func(name string, data []byte) error {
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: time.Unix(0, 0)}
-		if err := out.WriteHeader(header); err != nil {
-			return err
-		}
-		_, err := out.Write(data)
-		return err
-	}
-	blob := func(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
-	err = errors.Join(
-		write("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)),
-		write("index.json", index),
-		write(blob(descriptor.Digest), manifest),
-		write(blob(configDigest), config),
-	)
-	if err != nil {
-		return err
-	}
-	for _, l := range layers {
-		digest, err := l.Digest()
-		if err != nil {
-			return err
-		}
-		compressed, err := l.Compressed()
-		if err != nil {
-			return err
-		}
-		data, err := io.ReadAll(compressed)
-		if err := errors.Join(err, compressed.Close(), write(blob(digest), data)); err != nil {
-			return err
-		}
-	}
-	return out.Close()
 }
 
 // tag is what follows the colon of name:tag.
