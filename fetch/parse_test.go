@@ -1,7 +1,10 @@
 package fetch
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -84,6 +87,27 @@ func TestReadMembers(t *testing.T) {
 		if want == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestReadMembersRefuses: a member is a regular file, and there is one of its name.
+func TestReadMembersRefuses(t *testing.T) {
+	for want, headers := range map[string][]tar.Header{
+		"ctr is there twice":        {{Name: "bin/ctr", Typeflag: tar.TypeReg}, {Name: "./bin/ctr", Typeflag: tar.TypeReg}},
+		"ctr is not a regular file": {{Name: "bin/ctr", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}},
+	} {
+		var data bytes.Buffer
+		zipped := gzip.NewWriter(&data)
+		tarred := tar.NewWriter(zipped)
+		for _, h := range headers {
+			if err := tarred.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(tarred.Close(), zipped.Close()); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, readMembers(&data, []string{"bin/ctr"}, maxFile, func(string, io.Reader) error { return nil }), want)
 	}
 }
 
