@@ -84,7 +84,7 @@ func (f *Fetcher) fill(ctx context.Context, p *partial, d download) (resumed boo
 	if d.size >= 0 && p.have == d.size {
 		return p.have > 0, nil
 	}
-	response, stop, err := f.do(ctx, d.request, ranged(p, d.size))
+	response, stop, err := f.do(ctx, d.request, ranged(p, d.size)) //nolint:bodyclose // stop closes it
 	if err != nil {
 		return false, err
 	}
@@ -199,7 +199,7 @@ func validatorOf(r *http.Response) string {
 // small gets a short thing whole. The answer's header comes with it.
 func (f *Fetcher) small(ctx context.Context, r request, limit int64) (data []byte, header http.Header, err error) {
 	err = f.retry(ctx, func(ctx context.Context) (bool, error) {
-		response, stop, err := f.do(ctx, r, nil)
+		response, stop, err := f.do(ctx, r, nil) //nolint:bodyclose // stop closes it
 		if err != nil {
 			return false, err
 		}
@@ -264,7 +264,7 @@ func (w *watched) Read(data []byte) (int, error) {
 	if n > 0 {
 		w.timer.Reset(w.stall)
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = cause(w.ctx, err)
 	}
 	return n, err
