@@ -84,6 +84,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by prefl
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{
+		newBundleCommand(streams),
 		newConfigCommand(streams),
 		newVersionCommand(streams),
 	} {

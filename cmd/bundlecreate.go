@@ -1,0 +1,171 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/fetch"
+	"github.com/myadm/myadm/release"
+	"github.com/myadm/myadm/workflow"
+)
+
+// bundleCreateFlags are those of bundle create.
+type bundleCreateFlags struct {
+	output                                   outputFlag
+	version, mirror, caFile, cacheDir, login string
+	archs, roles                             []string
+	verbose                                  bool
+}
+
+func newBundleCreateCommand(streams Streams) *cobra.Command {
+	var flags bundleCreateFlags
+	cmd := &cobra.Command{
+		Use:   "create [PATH]",
+		Short: "Fetch what hosts need for a Kubernetes version into a bundle",
+		Long: `Fetch what hosts need for a Kubernetes version into a bundle: one tar file where PATH ends in .tar, else a folder.
+
+Binaries and images come from their makers, or from a mirror, and are verified. What was fetched stays in a cache, so
+that an interrupted run goes on where it ended and the next version brings only what is new.`,
+		Example: `  # the newest release, for hosts of both architectures
+  myadm bundle create --kubernetes-version stable --arch amd64,arm64
+
+  # from a mirror, into a file, for workers alone
+  myadm bundle create --kubernetes-version v1.37.2 --roles node,runtime,cni --mirror https://mirror.example/k8s --ca-file ca.pem workers.tar`,
+		Args: maxArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := ""
+			if len(args) > 0 {
+				path = args[0]
+			}
+			return runBundleCreate(cmd.Context(), streams, path, flags)
+		},
+	}
+	flags.output.register(cmd)
+	arch := runtime.GOARCH
+	if !slices.Contains(release.Architectures(), arch) {
+		arch = release.Architectures()[0]
+	}
+	f := cmd.Flags()
+	f.StringVar(&flags.version, "kubernetes-version", config.Newest, "`version`, or a label: stable, stable-1.37, latest-1.37")
+	f.StringSliceVar(&flags.archs, "arch", []string{arch}, "architectures of the hosts: amd64, arm64")
+	f.StringSliceVar(&flags.roles, "roles", nil, "what hosts are for: node, control-plane, runtime, cni, network:flannel, load-balancer (default all)")
+	f.StringVar(&flags.mirror, "mirror", "", "`URL` of a mirror to fetch from instead of the makers' servers")
+	f.StringVar(&flags.caFile, "ca-file", "", "PEM `file` of certificate authorities to trust besides the system's")
+	f.StringVar(&flags.cacheDir, "cache-dir", "", "`folder` of the cache (default myadm in the user's folder for caches)")
+	f.StringVar(&flags.login, "registry-config", "", "`file` with credentials in the form of docker's config.json (default docker's own)")
+	f.BoolVarP(&flags.verbose, "verbose", "v", false, "tell more")
+	return cmd
+}
+
+func runBundleCreate(ctx context.Context, streams Streams, path string, flags bundleCreateFlags) error {
+	var roles []bundle.Role
+	for _, role := range flags.roles {
+		if !slices.Contains(release.Roles(), bundle.Role(role)) {
+			return usageError{fmt.Errorf("--roles: there is no role %q; hint: there are %v", role, release.Roles())}
+		}
+		roles = append(roles, bundle.Role(role))
+	}
+	for _, arch := range flags.archs {
+		if !slices.Contains(release.Architectures(), arch) {
+			return usageError{fmt.Errorf("--arch: nothing is released for %q; hint: there are %v", arch, release.Architectures())}
+		}
+	}
+	options := fetch.Options{Mirror: flags.mirror, CAFile: flags.caFile, CacheDir: flags.cacheDir}
+	if flags.login != "" {
+		keychain, err := fetch.KeychainFile(flags.login)
+		if err != nil {
+			return err
+		}
+		options.Keychain = keychain
+	}
+	report, closeView := newReporter(streams.Err, flags.verbose)
+	view := &fetchView{report: report, began: time.Now(), ended: map[string]bool{}}
+	options.Progress = view.tell
+	f, err := fetch.New(ctx, options)
+	if err != nil {
+		closeView()
+		return err
+	}
+	defer f.Close()
+	version, err := writeBundle(ctx, f, &path, roles, flags)
+	closeView()
+	if err != nil {
+		return err
+	}
+	if flags.output.json() {
+		return writeJSON(streams.Out, struct {
+			KubernetesVersion string `json:"kubernetesVersion"`
+			Path              string `json:"path"`
+		}{version, path})
+	}
+	_, err = fmt.Fprintf(streams.Out, "Kubernetes %s: %s\n", version, path)
+	return err
+}
+
+// writeBundle makes the bundle. Without a path it gets one by its version.
+func writeBundle(ctx context.Context, f *fetch.Fetcher, path *string, roles []bundle.Role, flags bundleCreateFlags) (string, error) {
+	version, err := f.Resolve(ctx, flags.version)
+	if err != nil {
+		return "", err
+	}
+	if _, err := config.VersionsOf(version); err != nil {
+		return "", err
+	}
+	if *path == "" {
+		*path = "kubernetes-" + version + ".tar"
+	}
+	w, err := bundle.Create(*path, version)
+	if err != nil {
+		return "", err
+	}
+	archs := slices.Compact(slices.Sorted(slices.Values(flags.archs)))
+	if err := f.Bundle(ctx, version, archs, roles, w); err != nil {
+		return "", errors.Join(err, w.Discard())
+	}
+	return version, w.Close()
+}
+
+// fetchView tells of what is fetched as of a phase whose hosts are the items.
+type fetchView struct {
+	report workflow.Reporter
+	began  time.Time
+	mu     sync.Mutex
+	ended  map[string]bool
+}
+
+func (v *fetchView) tell(e fetch.Event) {
+	const phase = "fetch"
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	done, known := v.ended[e.Item]
+	now := time.Now()
+	event := func(kind workflow.Kind) workflow.Event {
+		return workflow.Event{Time: now, Kind: kind, Phase: phase, Host: e.Item, Elapsed: now.Sub(v.began), Message: "fetched", Done: e.Done, Total: e.Total}
+	}
+	if !known {
+		v.ended[e.Item] = false
+		start := event(workflow.PhaseStarted)
+		start.Hosts, start.Short = 1, "fetch binaries and images"
+		v.report(start)
+	}
+	switch {
+	case done:
+	case e.Total > 0 && e.Done >= e.Total:
+		v.ended[e.Item] = true
+		applied := event(workflow.Applied)
+		applied.Changes = []workflow.Change{{Action: workflow.Create, Object: e.Item}}
+		v.report(applied)
+		v.report(event(workflow.PhaseEnded))
+	case e.Total > 0:
+		v.report(event(workflow.Progress))
+	}
+}

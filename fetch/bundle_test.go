@@ -1,0 +1,96 @@
+package fetch
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/release"
+)
+
+// TestBundle makes a bundle for both architectures, which is whole by its own checks, and the same when made again.
+func TestBundle(t *testing.T) {
+	w := newWorld(t)
+	w.pushImages(t, items(t))
+	f := open(t, Options{Mirror: serve(t, w)})
+	var made [2]string
+	for i := range made {
+		made[i] = filepath.Join(t.TempDir(), "made.tar")
+		out, err := bundle.Create(made[i], version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Bundle(t.Context(), version, release.Architectures(), nil, out); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := bundle.Open(made[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if n, want := len(b.Index.Artifacts), 2*len(items(t)); n != want {
+		t.Errorf("%d artifacts, want %d", n, want)
+	}
+	first, err := os.ReadFile(made[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := os.ReadFile(made[1])
+	if err != nil || string(first) != string(second) {
+		t.Errorf("the second bundle differs, %v", err)
+	}
+}
+
+// TestBundleForRoles: hosts of other roles get nothing.
+func TestBundleForRoles(t *testing.T) {
+	w := newWorld(t)
+	f := open(t, Options{Mirror: serve(t, w)})
+	path := filepath.Join(t.TempDir(), "made")
+	out, err := bundle.Create(path, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Discard()
+	if err := f.Bundle(t.Context(), version, []string{"arm64"}, []bundle.Role{bundle.RoleRuntime}, out); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if n := len(b.Select("arm64", bundle.RoleRuntime)); n != 5 || len(b.Index.Artifacts) != n {
+		t.Errorf("%d artifacts, %d of them for runtimes", len(b.Index.Artifacts), n)
+	}
+}
+
+// TestBundleOfADamagedCache: what a disk has changed since is not passed on.
+func TestBundleOfADamagedCache(t *testing.T) {
+	w := newWorld(t)
+	f := open(t, Options{Mirror: serve(t, w)})
+	got, err := f.Get(t.Context(), items(t, "kubelet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.cache.blob(got[0].Blobs[0].SHA256), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := bundle.Create(filepath.Join(t.TempDir(), "made"), version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Discard()
+	err = f.add(t.Context(), out, got[0])
+	wantError(t, err, "add kubelet", "its SHA-256 is "+sum([]byte("damaged")))
+}

@@ -1,0 +1,197 @@
+package fetch
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/net/http/httpproxy"
+)
+
+// maxRedirects is more than any maker needs: GitHub has one, registries have two.
+const maxRedirects = 10
+
+var (
+	errRedirects = fmt.Errorf("more than %d redirects; hint: the server sends in circles: ask whoever runs it", maxRedirects)
+	errPlain     = errors.New("plain http is not spoken; hint: only a mirror whose URL begins with http:// may do without TLS")
+)
+
+// setMirror reads a mirror's URL. Credentials in it are kept apart, so that no message can show them.
+func (f *Fetcher) setMirror(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil { // its text has the URL, and so maybe a password
+		return errors.New("the mirror's URL is malformed; hint: write it as https://HOST[:PORT][/PATH]")
+	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		f.login = &authn.Basic{Username: u.User.Username(), Password: password}
+		u.User = nil
+	}
+	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%q is not the URL of a mirror; hint: write it as https://HOST[:PORT][/PATH]", mask(u))
+	}
+	f.mirror = u
+	return nil
+}
+
+// plain tells whether there may be no TLS.
+func (f *Fetcher) plain() bool { return f.mirror != nil && f.mirror.Scheme == "http" }
+
+// locate is where a file of a maker is to be asked for: there or at the mirror.
+func (f *Fetcher) locate(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || f.mirror == nil {
+		return u, err
+	}
+	return f.mirror.JoinPath(u.Host, u.Path), nil
+}
+
+// setTransport makes the one transport that everything goes through.
+func (f *Fetcher) setTransport(o Options) error {
+	proxy, err := proxyFunc(o.Proxy)
+	if err != nil {
+		return err
+	}
+	authorities, err := authorities(o.CAFile)
+	if err != nil {
+		return err
+	}
+	inner := &http.Transport{
+		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    15 * time.Second,
+		IdleConnTimeout:        time.Minute,
+		MaxConnsPerHost:        2 * parallel,
+		MaxResponseHeaderBytes: 256 << 10,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // a range is one of the file as published
+	}
+	f.transport = guard{inner, f.plain()}
+	f.files = &http.Client{Transport: fileAuth{f.transport, f}, CheckRedirect: checkRedirect}
+	return nil
+}
+
+func checkRedirect(_ *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return errRedirects
+	}
+	return nil
+}
+
+// guard refuses plain http, also where a redirect or a library would fall back to it.
+type guard struct {
+	inner *http.Transport
+	plain bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" && !g.plain {
+		return nil, errPlain
+	}
+	return g.inner.RoundTrip(r)
+}
+
+// fileAuth gives the mirror, and nobody else, its credentials with requests for files. Makers need none.
+type fileAuth struct {
+	inner http.RoundTripper
+	f     *Fetcher
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a fileAuth) RoundTrip(r *http.Request) (*http.Response, error) {
+	m := a.f.mirror
+	if m == nil || r.URL.Host != m.Host || r.URL.Scheme != m.Scheme {
+		return a.inner.RoundTrip(r)
+	}
+	auth, err := a.f.authFor(registryHost(m.Host))
+	if err != nil {
+		return nil, err
+	}
+	known, err := authn.Authorization(r.Context(), auth)
+	if err != nil {
+		return nil, fmt.Errorf("credentials for %s: %w", m.Host, err)
+	}
+	r = r.Clone(r.Context()) // a RoundTripper leaves its request alone
+	switch {
+	case known.Username != "" && known.Password != "":
+		r.SetBasicAuth(known.Username, known.Password)
+	case known.Auth != "":
+		r.Header.Set("Authorization", "Basic "+known.Auth)
+	}
+	return a.inner.RoundTrip(r)
+}
+
+// authFor finds the credentials for a registry or a repository of it: those in the mirror's URL go first.
+func (f *Fetcher) authFor(target authn.Resource) (authn.Authenticator, error) {
+	if f.login != nil && f.mirror != nil && target.RegistryStr() == f.mirror.Host {
+		return f.login, nil
+	}
+	auth, err := f.keychain.Resolve(target)
+	if err != nil {
+		return nil, fmt.Errorf("credentials for %s: %w; hint: docker login %s writes them anew", target.RegistryStr(), err, target.RegistryStr())
+	}
+	return auth, nil
+}
+
+// registryHost is a server as a keychain knows it.
+type registryHost string
+
+// String implements authn.Resource.
+func (h registryHost) String() string { return string(h) }
+
+// RegistryStr implements authn.Resource.
+func (h registryHost) RegistryStr() string { return string(h) }
+
+// proxyFunc checks what httpproxy would ignore silently: with a proxy that is misspelt, nobody means to go without one.
+func proxyFunc(p Proxy) (func(*url.URL) (*url.URL, error), error) {
+	conf := httpproxy.FromEnvironment()
+	if p != (Proxy{}) {
+		conf = &httpproxy.Config{HTTPProxy: p.HTTPProxy, HTTPSProxy: p.HTTPSProxy, NoProxy: p.NoProxy}
+	}
+	for _, setting := range []struct{ name, value string }{{"HTTP_PROXY", conf.HTTPProxy}, {"HTTPS_PROXY", conf.HTTPSProxy}} {
+		if setting.value == "" {
+			continue
+		}
+		value := setting.value
+		if !strings.Contains(value, "://") {
+			value = "http://" + value
+		}
+		u, err := url.Parse(value)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+			return nil, fmt.Errorf("the proxy of %s is malformed; hint: write it as http://HOST:PORT", setting.name)
+		}
+	}
+	return conf.ProxyFunc(), nil
+}
+
+// authorities are the system's and those of a file; nil stands for the system's alone.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("certificate authorities: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("certificate authorities: %s has none; hint: it is a PEM file, with BEGIN CERTIFICATE", file)
+	}
+	return pool, nil
+}
