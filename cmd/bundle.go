@@ -18,6 +18,10 @@ func newBundleCommand(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",
 		Short: "Make, check and compare bundles of what hosts need, for networks without a way out",
+		Long: `Make, check and compare bundles of what hosts need.
+
+A bundle holds the binaries and images of one version of Kubernetes. It is made where there is a way out, or a mirror, and
+carried to where there is none: --bundle of init, join, apply and upgrade names it.`,
 	}
 	cmd.AddCommand(newBundleCreateCommand(streams), newBundleVerifyCommand(streams), newBundleShowCommand(streams),
 		newBundleDiffCommand(streams), newBundlePruneCommand(streams))
@@ -25,16 +29,21 @@ func newBundleCommand(streams Streams) *cobra.Command {
 }
 
 func newBundleVerifyCommand(streams Streams) *cobra.Command {
-	return &cobra.Command{
+	var output outputFlag
+	cmd := &cobra.Command{
 		Use:     "verify BUNDLE",
 		Short:   "Check every byte of a bundle",
 		Example: "  myadm bundle verify kubernetes-v1.37.2.tar",
 		Args:    asUsage(cobra.ExactArgs(1)),
-		RunE:    func(cmd *cobra.Command, args []string) error { return runBundleVerify(cmd.Context(), streams, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBundleVerify(cmd.Context(), streams, args[0], output)
+		},
 	}
+	output.register(cmd)
+	return cmd
 }
 
-func runBundleVerify(ctx context.Context, streams Streams, path string) error {
+func runBundleVerify(ctx context.Context, streams Streams, path string, output outputFlag) error {
 	b, err := bundle.Open(path)
 	if err != nil {
 		return err
@@ -43,8 +52,17 @@ func runBundleVerify(ctx context.Context, streams Streams, path string) error {
 	if err := b.Verify(ctx, nil); err != nil {
 		return err
 	}
+	bytes := bundle.TotalSize(b.Index.Artifacts)
+	if output.json() {
+		return writeJSON(streams.Out, struct {
+			Path              string `json:"path"`
+			KubernetesVersion string `json:"kubernetesVersion"`
+			Artifacts         int    `json:"artifacts"`
+			Bytes             int64  `json:"bytes"`
+		}{path, b.Index.KubernetesVersion, len(b.Index.Artifacts), bytes})
+	}
 	_, err = fmt.Fprintf(streams.Out, "%s: Kubernetes %s, %s, %s: ok\n", path, b.Index.KubernetesVersion,
-		count(len(b.Index.Artifacts), "artifact"), formatBytes(bundle.TotalSize(b.Index.Artifacts)))
+		count(len(b.Index.Artifacts), "artifact"), formatBytes(bytes))
 	return err
 }
 
@@ -119,10 +137,13 @@ func runBundleDiff(streams Streams, pathA, pathB string, output outputFlag) erro
 			Blobs     []bundle.Blob     `json:"blobs"`
 			Bytes     int64             `json:"bytes"`
 		}
+		shareOf := func(s bundle.Share) share { // lists that are empty, and not null
+			return share{append([]bundle.Artifact{}, s.Artifacts...), append([]bundle.Blob{}, s.Blobs...), s.Bytes()}
+		}
 		return writeJSON(streams.Out, struct {
 			OnlyA share `json:"onlyA"`
 			OnlyB share `json:"onlyB"`
-		}{share{d.OnlyA.Artifacts, d.OnlyA.Blobs, d.OnlyA.Bytes()}, share{d.OnlyB.Artifacts, d.OnlyB.Blobs, d.OnlyB.Bytes()}})
+		}{shareOf(d.OnlyA), shareOf(d.OnlyB)})
 	}
 	for _, side := range []struct {
 		path string
