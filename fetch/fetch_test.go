@@ -176,19 +176,19 @@ func TestTwoProcesses(t *testing.T) {
 	w := newWorld(t)
 	mirror, dir := serve(t, w), t.TempDir()
 	var running []*exec.Cmd
-	var output bytes.Buffer
-	for range 2 {
+	var outputs [2]bytes.Buffer // one each: they write at the same time
+	for i := range outputs {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), "FETCH_TEST_MIRROR="+mirror, "FETCH_TEST_CACHE="+dir, "HOME="+t.TempDir())
-		cmd.Stderr = &output
+		cmd.Stderr = &outputs[i]
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		running = append(running, cmd)
 	}
-	for _, cmd := range running {
+	for i, cmd := range running {
 		if err := cmd.Wait(); err != nil {
-			t.Fatalf("%v: %s", err, output.Bytes())
+			t.Fatalf("%v: %s", err, outputs[i].Bytes())
 		}
 	}
 	taken := w.taken()
