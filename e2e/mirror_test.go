@@ -49,7 +49,7 @@ func TestMirror(t *testing.T) {
 		t.Run(lie.name, func(t *testing.T) {
 			must(t, m.Fail(lie.fault))
 			defer m.Heal()
-			s.myadm(t, nil, create...).want(t, 1).wantWords(t, lie.words...)
+			s.myadm(t, nil, append(create, "--cache-dir", t.TempDir())...).want(t, 1).wantWords(t, lie.words...)
 			if _, err := os.Stat(s.bundle); !os.IsNotExist(err) {
 				t.Errorf("there is a bundle all the same: %v", err)
 			}
