@@ -92,7 +92,28 @@ func load(path string, blobs source) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{Index: *index, path: path, blobs: blobs, verified: map[string]*verification{}}
+	return withIndex(path, blobs, *index)
+}
+
+// OpenFolder opens a folder that has blobs as a bundle's has them, and maybe others, by an index that is known from
+// elsewhere. It is Open otherwise.
+func OpenFolder(dir string, index Index) (*Bundle, error) {
+	if err := index.validate(); err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", dir, err)
+	}
+	blobs, err := openFolder(dir)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", dir, err)
+	}
+	b, err := withIndex(dir, blobs, index)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", dir, errors.Join(err, blobs.Close()))
+	}
+	return b, nil
+}
+
+func withIndex(path string, blobs source, index Index) (*Bundle, error) {
+	b := &Bundle{Index: index, path: path, blobs: blobs, verified: map[string]*verification{}}
 	var findings []error
 	for _, o := range b.owned() {
 		if err := b.checkSize(o.blob); err != nil {

@@ -81,6 +81,11 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
+	release, err := flags.provide(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer release()
 	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, apply.Steps(c, founder, apply.Options{
 		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: flags.tokenTTL,
 	}))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +13,6 @@ import (
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/fetch"
 	"github.com/myadm/myadm/release"
-	"github.com/myadm/myadm/workflow"
 )
 
 // bundleCreateFlags are those of bundle create.
@@ -91,8 +88,7 @@ func runBundleCreate(ctx context.Context, streams Streams, path string, flags bu
 		options.Keychain = keychain
 	}
 	report, closeView := newReporter(streams.Err, flags.verbose)
-	view := &fetchView{report: report, began: time.Now(), ended: map[string]bool{}}
-	options.Progress = view.tell
+	options.Progress = newFetchView(report).tell
 	f, err := fetch.New(ctx, options)
 	if err != nil {
 		closeView()
@@ -147,40 +143,4 @@ func writeBundle(ctx context.Context, f *fetch.Fetcher, path *string, roles []bu
 		return "", errors.Join(err, w.Discard())
 	}
 	return version, w.Close()
-}
-
-// fetchView tells of what is fetched as of a phase whose hosts are the items.
-type fetchView struct {
-	report workflow.Reporter
-	began  time.Time
-	mu     sync.Mutex
-	ended  map[string]bool
-}
-
-func (v *fetchView) tell(e fetch.Event) {
-	const phase = "fetch"
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	done, known := v.ended[e.Item]
-	now := time.Now()
-	event := func(kind workflow.Kind) workflow.Event {
-		return workflow.Event{Time: now, Kind: kind, Phase: phase, Host: e.Item, Elapsed: now.Sub(v.began), Message: "fetched", Done: e.Done, Total: e.Total}
-	}
-	if !known {
-		v.ended[e.Item] = false
-		start := event(workflow.PhaseStarted)
-		start.Hosts, start.Short = 1, "fetch binaries and images"
-		v.report(start)
-	}
-	switch {
-	case done:
-	case e.Total > 0 && e.Done >= e.Total:
-		v.ended[e.Item] = true
-		applied := event(workflow.Applied)
-		applied.Changes = []workflow.Change{{Action: workflow.Create, Object: e.Item}}
-		v.report(applied)
-		v.report(event(workflow.PhaseEnded))
-	case e.Total > 0:
-		v.report(event(workflow.Progress))
-	}
 }

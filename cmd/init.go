@@ -146,6 +146,11 @@ func runInit(ctx context.Context, streams Streams, flags initFlags) error {
 	if err != nil {
 		return err
 	}
+	release, err := flags.provide(ctx, streams, c)
+	if err != nil {
+		return err
+	}
+	defer release()
 	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, phases.Init(c, n, phases.InitOptions{
 		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: flags.tokenTTL, CertificateKey: key,
 	}))

@@ -113,6 +113,11 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 		// A Ctrl-C does not keep the token from being removed.
 		err = errors.Join(err, j.Close(context.WithoutCancel(ctx)))
 	}()
+	release, err := flags.provide(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer release()
 	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, join.Steps(c, nodes, present, j, opts))
 	if err := errors.Join(unreached, err); err != nil {
 		return err

@@ -26,8 +26,10 @@ import (
 type target struct {
 	file    string
 	hosts   []string
-	bundle  string
 	version string
+
+	bundle                        string
+	mirror, mirrorCA, mirrorLogin string
 
 	sshKey            string
 	bastion           string
@@ -56,7 +58,7 @@ func (t *target) register(cmd *cobra.Command) {
 // registerArtifacts adds the flags of commands that send binaries and images.
 func (t *target) registerArtifacts(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&t.bundle, "bundle", "", "bundle of binaries and images: a folder or a file")
+	t.registerSource(f)
 	f.StringVar(&t.version, "kubernetes-version", "", "Kubernetes `version` (default: the document's, then the bundle's)")
 }
 
@@ -92,7 +94,7 @@ func (t *target) load(role config.Role) (*config.Cluster, error) {
 		override(cfg, &ssh.Bastion, t.bastion, "--bastion", at+"bastion")
 		override(cfg, &ssh.SudoPasswordFile, t.sudoPasswordFile, "--sudo-password-file", at+"sudoPasswordFile")
 	}
-	override(cfg, &cfg.Spec.Artifacts.Bundle, t.bundle, "--bundle", "spec.artifacts.bundle")
+	t.overrideSource(cfg)
 	override(cfg, &cfg.Spec.KubernetesVersion, t.version, "--kubernetes-version", "spec.kubernetesVersion")
 	return cfg, nil
 }

@@ -30,7 +30,7 @@ type upgradeFlags struct {
 
 func (f *upgradeFlags) register(cmd *cobra.Command) {
 	f.target.register(cmd)
-	cmd.Flags().StringVar(&f.bundle, "bundle", "", "bundle of the version's binaries and images: a folder or a file")
+	f.registerSource(cmd.Flags())
 	f.selection.registerNames(cmd)
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 4*time.Minute, "limit for each component to become healthy, and for each node to become Ready")
 	f.output.register(cmd)
@@ -100,6 +100,11 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 			return errors.Join(unreached, err)
 		}
 	}
+	release, err := flags.provide(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer release()
 	opts := flags.options(from)
 	if err := flags.upgrade(ctx, streams, from, to, upgrade.Steps(c, opts)); err != nil {
 		return err
@@ -209,6 +214,11 @@ func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, na
 	if err := upgrade.CheckNodes(ctx, c, from, nodes, flags.force); err != nil {
 		return err
 	}
+	release, err := flags.provide(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer release()
 	return flags.upgrade(ctx, streams, from, to, upgrade.NodeSteps(c, nodes, flags.options(from)))
 }
 

@@ -38,13 +38,13 @@ The version is the argument's, or else the bundle's or the document's.`,
 	flags.register(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.bundle, "bundle", "", "bundle of the version's binaries and images: a folder or a file")
+	f.StringVar(&flags.bundle, "bundle", "", "bundle of the version's binaries and images, whose version counts: a folder or a file")
 	f.BoolVar(&flags.exitCode, "exit-code", false, "end with 4 when something differs")
 	return cmd
 }
 
 func runUpgradeDiff(ctx context.Context, streams Streams, flags upgradeDiffFlags, version string) error {
-	c, state, err := flags.survey(ctx, streams, version)
+	c, state, err := flags.survey(ctx, streams, version, false)
 	if c != nil {
 		defer c.Close()
 	}

@@ -50,7 +50,7 @@ upgrade apply takes.`,
 	flags.register(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.bundle, "bundle", "", "bundle of the version's binaries and images: a folder or a file")
+	flags.registerSource(f)
 	f.BoolVar(&flags.force, "force", false, "go to an older patch release")
 	f.BoolVar(&flags.exitCode, "exit-code", false, "end with 4 when there is something to do")
 	return cmd
@@ -65,7 +65,7 @@ type upgradeOutlook struct {
 }
 
 func runUpgradePlan(ctx context.Context, streams Streams, flags upgradePlanFlags, version string) error {
-	c, state, err := flags.survey(ctx, streams, version)
+	c, state, err := flags.survey(ctx, streams, version, true)
 	if c != nil {
 		defer c.Close()
 	}
@@ -95,16 +95,24 @@ func runUpgradePlan(ctx context.Context, streams Streams, flags upgradePlanFlags
 	return err
 }
 
-// survey connects to the hosts and looks at the cluster. Hosts that do not answer are part of what it finds.
-func (t *upgradeTarget) survey(ctx context.Context, streams Streams, version string) (*cluster.Cluster, *upgrade.State, error) {
+// survey connects to the hosts and looks at the cluster. Hosts that do not answer are part of what it finds. compares says
+// whether it is to tell what hosts lack, for which it fetches the one version that is wanted if the document names a mirror.
+func (t *upgradeTarget) survey(ctx context.Context, streams Streams, version string, compares bool) (*cluster.Cluster, *upgrade.State, error) {
 	if version != "" {
 		if _, err := config.VersionsOf(version); err != nil {
 			return nil, nil, usageError{err}
 		}
 	}
-	c, _, _, err := t.connect(ctx, streams, version) // the plan names the hosts that were not reached
+	c, from, _, err := t.connect(ctx, streams, version) // the plan names the hosts that were not reached
 	if err != nil {
 		return c, nil, err
+	}
+	if compares && (version != "" || c.Config.Spec.KubernetesVersion != from) {
+		release, err := t.provide(ctx, streams, c)
+		if err != nil {
+			return c, nil, err
+		}
+		defer release() // the index stays
 	}
 	state, err := upgrade.Survey(ctx, c)
 	return c, state, err
@@ -222,8 +230,12 @@ func (t *upgradeTarget) next(version string) string {
 	for _, h := range t.hosts {
 		words = append(words, "--host", h)
 	}
-	if bundle := t.bundle; bundle != "" {
-		words = append(words, "--bundle", bundle)
+	for _, flag := range []struct{ name, value string }{
+		{"--bundle", t.bundle}, {"--mirror", t.mirror}, {"--mirror-ca-file", t.mirrorCA}, {"--registry-config", t.mirrorLogin},
+	} {
+		if flag.value != "" {
+			words = append(words, flag.name, flag.value)
+		}
 	}
 	return strings.Join(words, " ")
 }

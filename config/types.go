@@ -173,7 +173,10 @@ const (
 
 // Artifacts is where binaries and images come from.
 type Artifacts struct {
-	Bundle string `json:"bundle,omitempty"` // a bundle's folder or file; relative to the document
+	Bundle          string `json:"bundle,omitempty"`          // a bundle's folder or file; relative to the document
+	Mirror          string `json:"mirror,omitempty"`          // URL of a mirror of the makers' servers, to fetch from instead; see ParseMirror
+	CAFile          string `json:"caFile,omitempty"`          // an authority of the mirror besides those of the system; PEM
+	CredentialsFile string `json:"credentialsFile,omitempty"` // a docker config.json with what the mirror asks for; default: docker's own
 }
 
 // The key algorithms, named as kubeadm's encryptionAlgorithm names them.

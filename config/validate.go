@@ -31,6 +31,7 @@ func validate(c *Cluster, wantControlPlane bool) error {
 	v.kubelet()
 	v.kubeProxy()
 	v.runtime()
+	v.artifacts()
 	v.registries()
 	v.proxy()
 	return v.errs.err()
@@ -94,6 +95,26 @@ func (v *validator) runtime() {
 	case r.Type == RuntimeContainerd && r.Socket != ContainerdSocket:
 		v.errorf(socket, "leave it out, or set runtime.type: "+RuntimeExisting, "the containerd that myadm brings listens on %s", ContainerdSocket)
 	}
+}
+
+func (v *validator) artifacts() {
+	a := v.c.Spec.Artifacts
+	if a.Mirror != "" {
+		if _, err := ParseMirror(a.Mirror); err != nil {
+			v.wrap("spec.artifacts.mirror", err)
+		}
+		if a.Bundle != "" {
+			v.errorf("spec.artifacts.mirror", "keep one of them", "there is a bundle, which says where all of it comes from")
+		}
+	} else {
+		for _, of := range []struct{ field, file string }{{"caFile", a.CAFile}, {"credentialsFile", a.CredentialsFile}} {
+			if of.file != "" {
+				v.errorf("spec.artifacts."+of.field, "name the mirror, or remove it", "there is no mirror that it is of")
+			}
+		}
+	}
+	v.localFile("spec.artifacts.caFile", a.CAFile)
+	v.localFile("spec.artifacts.credentialsFile", a.CredentialsFile)
 }
 
 // absolute reports a clean absolute path of a host other than the root folder.

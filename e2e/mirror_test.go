@@ -24,26 +24,26 @@ var lies = []struct {
 	fault mirror.Fault
 	words []string
 }{
-	{"a binary with other bytes", mirror.Fault{Path: "**/bin/linux/amd64/kubelet", Kind: mirror.WrongBytes}, []string{"fetch kubelet " + newest, "nothing of it was used"}},
-	{"an image with other bytes", mirror.Fault{Path: "**/kube-scheduler/blobs/*", Kind: mirror.WrongBytes}, []string{"fetch kube-scheduler " + newest, "hint: "}},
+	{"a binary with other bytes", mirror.Fault{Path: "**/bin/linux/amd64/kubelet", Kind: mirror.WrongBytes}, []string{"fetch kubelet " + older, "nothing of it was used"}},
+	{"an image with other bytes", mirror.Fault{Path: "**/kube-scheduler/blobs/*", Kind: mirror.WrongBytes}, []string{"fetch kube-scheduler " + older, "hint: "}},
 	{"a server that sends in circles", mirror.Fault{Path: "**/runc.amd64", Kind: mirror.RedirectLoop}, []string{"fetch runc ", "more than 10 redirects"}},
 	{"a file that is not there", mirror.Fault{Path: "**/containerd-static-*.tar.gz", Kind: mirror.NotFound}, []string{"fetch containerd ", "does not have it"}},
 }
 
 // TestMirror makes a bundle from a mirror that asks for a password and lies at times, makes a cluster of it without the
-// mirror, and has the cluster's hosts pull from the mirror.
+// mirror, upgrades the cluster from the mirror without a bundle, and has the cluster's hosts pull from the mirror.
 func TestMirror(t *testing.T) {
-	s := newSite(t, lab.Options{Hosts: 2})
+	s := newSite(t, lab.Options{Hosts: 2, KubernetesVersion: older})
 	m, err := mirror.Start(t.Context(), mirror.Options{
-		Dir: t.TempDir(), Bundles: []string{made.bundle}, Listen: net.JoinHostPort(s.Gateway().String(), "0"), Prefix: "k8s",
+		Dir: t.TempDir(), Bundles: []string{made.bundle, made.older}, Listen: net.JoinHostPort(s.Gateway().String(), "0"), Prefix: "k8s",
 		TLSDir: t.TempDir(), Username: "e2e", Password: "secret-of-e2e",
 	})
 	must(t, err)
 	t.Cleanup(m.Close)
 	s.bundle = filepath.Join(s.home, "bundle.tar")
+	login := s.writeCredentials(t, m)
 	create := []string{
-		"bundle", "create", s.bundle, "--kubernetes-version", "stable-1.37", "--mirror", m.URL, "--ca-file", m.CAFile,
-		"--registry-config", s.writeCredentials(t, m),
+		"bundle", "create", s.bundle, "--kubernetes-version", "stable-1.36", "--mirror", m.URL, "--ca-file", m.CAFile, "--registry-config", login,
 	}
 	for _, lie := range lies {
 		t.Run(lie.name, func(t *testing.T) {
@@ -85,10 +85,30 @@ func TestMirror(t *testing.T) {
 	m.ResetStats()
 	s.apply(t)
 	s.waitAvailable(t)
-	s.wantVersion(t, newest, "h1", "h2")
+	s.wantVersion(t, older, "h1", "h2")
 	if all := m.Stats().Total; all.Requests > 0 {
 		t.Errorf("a cluster made of a bundle asked the mirror %d times", all.Requests)
 	}
+	t.Run("without a bundle", func(t *testing.T) {
+		s.document = s.write(t, []string{"h1"}, []string{"h2"}, func(spec map[string]any) {
+			spec["kubernetesVersion"] = newest
+			spec["artifacts"] = map[string]any{"mirror": m.URL, "caFile": m.CAFile, "credentialsFile": login}
+		})
+		s.myadm(t, nil, "upgrade", "apply", "-f", s.document, "-v").want(t, 0)
+		s.wantVersion(t, newest, "h1", "h2")
+		if r := s.myadm(t, nil, "upgrade", "plan", newest, "-f", s.document, "--exit-code").want(t, 0); !strings.Contains(r.stdout, "0 changes") {
+			t.Errorf("the plan is not empty: %s", r)
+		}
+		s.myadm(t, nil, "reset", "h2", "-f", s.document, "--yes").want(t, 0)
+		s.myadm(t, nil, "join", "-f", s.document).want(t, 0)
+		s.waitAvailable(t)
+		s.wantVersion(t, newest, "h1", "h2")
+		for client, count := range m.Stats().Clients {
+			if client != s.Gateway().String() {
+				t.Errorf("%s asked the mirror %d times", client, count.Requests)
+			}
+		}
+	})
 	t.Run("hosts pull from a mirror", func(t *testing.T) { s.testRegistries(t, m) })
 }
 
@@ -107,13 +127,17 @@ func (s *site) writeCredentials(t *testing.T, m *mirror.Mirror) string {
 // testRegistries tells the hosts of a mirror by the document, has one pull from it, and takes the mirror away again.
 func (s *site) testRegistries(t *testing.T, m *mirror.Mirror) {
 	before := s.lives(t)
+	artifacts := map[string]any{"mirror": m.URL, "caFile": m.CAFile, "credentialsFile": filepath.Join(s.home, "docker.json")}
+	fromMirror := func(spec map[string]any) { spec["kubernetesVersion"], spec["artifacts"] = newest, artifacts }
 	s.document = s.write(t, []string{"h1"}, []string{"h2"}, func(spec map[string]any) {
+		fromMirror(spec)
 		spec["registries"] = []any{map[string]any{
 			"name": "registry.k8s.io", "mirrors": []any{m.URL + "/registry.k8s.io"}, "exclusive": true,
 			"caFile": m.CAFile, "credentialsFile": filepath.Join(s.home, "docker.json"),
 		}}
 	})
-	if r := s.apply(t, "-v"); strings.Contains(r.stdout+r.stderr, "secret-of-e2e") {
+	apply := func() result { return s.myadm(t, nil, "apply", "-f", s.document, "-v").want(t, 0) }
+	if r := apply(); strings.Contains(r.stdout+r.stderr, "secret-of-e2e") {
 		t.Errorf("it tells the password: %s", r)
 	}
 	if modes := s.shell(t, "h2", "cd /etc/containerd/certs.d/registry.k8s.io && stat -c '%a %U %n' *"); modes != "644 root ca.crt\n600 root hosts.toml\n" {
@@ -137,8 +161,8 @@ func (s *site) testRegistries(t *testing.T, m *mirror.Mirror) {
 	if count := m.Stats().Clients[h2]; count.Bytes < 1<<20 {
 		t.Errorf("h2 had %d bytes of the mirror", count.Bytes)
 	}
-	s.document = s.write(t, []string{"h1"}, []string{"h2"}, nil)
-	s.apply(t)
+	s.document = s.write(t, []string{"h1"}, []string{"h2"}, fromMirror)
+	apply()
 	if left := s.shell(t, "h2", "find /etc/containerd/certs.d 2>/dev/null || true"); left != "" {
 		t.Errorf("of registries that are no more there is\n%s", left)
 	}

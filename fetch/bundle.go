@@ -18,15 +18,7 @@ import (
 // of them, and adds it to a bundle: an architecture after the other, each in the order of the table. The caller closes
 // the bundle.
 func (f *Fetcher) Bundle(ctx context.Context, version string, archs []string, roles []bundle.Role, w *bundle.Writer) error {
-	var items []release.Item
-	for _, arch := range archs {
-		all, err := release.Items(version, arch)
-		if err != nil {
-			return err
-		}
-		items = append(items, release.Select(all, roles...)...)
-	}
-	got, err := f.Get(ctx, items)
+	got, err := f.all(ctx, version, archs, roles)
 	if err != nil {
 		return err
 	}
@@ -39,6 +31,35 @@ func (f *Fetcher) Bundle(ctx context.Context, version string, archs []string, ro
 		}
 	}
 	return nil
+}
+
+// Provide gets the same and opens it where the cache has it, as a bundle that is good for as long as the Fetcher is not
+// closed.
+func (f *Fetcher) Provide(ctx context.Context, version string, archs []string, roles []bundle.Role) (*bundle.Bundle, error) {
+	got, err := f.all(ctx, version, archs, roles)
+	if err != nil {
+		return nil, err
+	}
+	index := bundle.Index{APIVersion: bundle.APIVersion, KubernetesVersion: version}
+	for _, g := range got {
+		a := g.Artifact()
+		a.Blobs, a.Digest = g.Blobs, g.Digest
+		index.Artifacts = append(index.Artifacts, a)
+	}
+	return bundle.OpenFolder(f.cache.dir, index)
+}
+
+// all gets what Bundle is to have, in its order.
+func (f *Fetcher) all(ctx context.Context, version string, archs []string, roles []bundle.Role) ([]Fetched, error) {
+	var items []release.Item
+	for _, arch := range archs {
+		all, err := release.Items(version, arch)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, release.Select(all, roles...)...)
+	}
+	return f.Get(ctx, items)
 }
 
 // add copies an item from the cache, which is read and so verified once more.

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -46,6 +47,37 @@ func TestBundle(t *testing.T) {
 	second, err := os.ReadFile(made[1])
 	if err != nil || string(first) != string(second) {
 		t.Errorf("the second bundle differs, %v", err)
+	}
+}
+
+// TestProvide has a bundle of the cache's blobs, without a copy of any, from which all of it can be read.
+func TestProvide(t *testing.T) {
+	w := newWorld(t)
+	w.pushImages(t, items(t))
+	f := open(t, Options{Mirror: serve(t, w)})
+	b, err := f.Provide(t.Context(), version, []string{"amd64"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if b.Index.KubernetesVersion != version || len(b.Index.Artifacts) != len(items(t)) || b.Path() != f.cache.Dir() {
+		t.Errorf("version %s, %d artifacts at %s", b.Index.KubernetesVersion, len(b.Index.Artifacts), b.Path())
+	}
+	for _, a := range b.Index.Artifacts {
+		if a.Kind != bundle.KindImage {
+			continue
+		}
+		archive, _, err := b.Archive(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, archive); err != nil {
+			t.Errorf("%s: %v", a.Name, err)
+		}
+		archive.Close()
 	}
 }
 

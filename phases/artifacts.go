@@ -202,7 +202,7 @@ func requirePrepared(ctx context.Context, r host.Reader, paths ...string) error 
 	}
 	for _, info := range infos {
 		if !info.Exists {
-			return fmt.Errorf("%s is missing and there is no bundle to take it from; hint: --bundle PATH, or spec.artifacts.bundle", info.Path)
+			return fmt.Errorf("%s is missing and there is no bundle to take it from; hint: --bundle PATH, --mirror URL, or spec.artifacts in the document", info.Path)
 		}
 	}
 	return nil

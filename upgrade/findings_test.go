@@ -227,6 +227,12 @@ func TestFindings(t *testing.T) {
 				}
 			}
 		}, "no-bundle", "w-1", fatal, "kubelet v1.37.2; hint: --bundle"},
+		{what: "no bundle, and a mirror", edit: func(s *State, to *Target) {
+			to.Bundle, to.Fetched = "", true
+			for i := range s.Hosts {
+				s.Hosts[i].Artifacts, s.Hosts[i].Missing = nil, nil
+			}
+		}},
 		{"a question that was not answered", func(s *State, _ *Target) { s.Unknown = []error{errors.New("list PDBs: timeout")} },
 			"unknown", "cluster", warned, "list PDBs: timeout"},
 	}

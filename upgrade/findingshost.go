@@ -97,9 +97,9 @@ func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
 		lacking = append(lacking, kubelet+" "+j.to.Version)
 	}
 	switch {
-	case len(lacking) == 0:
+	case len(lacking) == 0, j.to.Bundle == "" && j.to.Fetched:
 	case j.to.Bundle == "":
-		j.refuse(findingNoBundle, h.Name, "--bundle PATH, or spec.artifacts.bundle", "there is no bundle to take from: %s", strings.Join(lacking, ", "))
+		j.refuse(findingNoBundle, h.Name, "--bundle PATH, --mirror URL, or spec.artifacts in the document", "there is no bundle to take from: %s", strings.Join(lacking, ", "))
 	default:
 		j.refuse(findingIncomplete, h.Name, "make the bundle anew", "the bundle lacks for %s: %s", h.Arch, strings.Join(lacking, ", "))
 	}

@@ -11,6 +11,7 @@ type Target struct {
 	Force   bool          // an older patch release will do
 	Images  config.Images // of that version
 	Bundle  string        // the version that the bundle is of; empty: there is no bundle
+	Fetched bool          // without a bundle: what hosts lack is fetched when it is needed
 }
 
 // TargetOf is a version with what goes with it in a cluster, whatever version c's document has. A version that myadm does not
@@ -23,6 +24,7 @@ func TargetOf(c *cluster.Cluster, version string, force bool) (Target, error) {
 		return Target{}, err
 	}
 	to := Target{Version: version, Force: force, Images: images}
+	to.Fetched = c.Config.Spec.Artifacts.Mirror != ""
 	if c.Bundle != nil {
 		to.Bundle = c.Bundle.Index.KubernetesVersion
 	}
