@@ -37,10 +37,10 @@ func (t *target) overrideSource(cfg *config.Cluster) {
 }
 
 // provide fetches from the document's mirror, if it names one, what the hosts of c need, and gives it to c as its bundle.
-// release is to be called when c needs it no more.
-func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluster) (release func(), err error) {
+// Nothing is fetched unless it is needed. release is to be called when c needs it no more.
+func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluster, needed bool) (release func(), err error) {
 	a := c.Config.Spec.Artifacts
-	if a.Mirror == "" || c.Bundle != nil || len(c.Nodes) == 0 {
+	if !needed || a.Mirror == "" || c.Bundle != nil || len(c.Nodes) == 0 {
 		return func() {}, nil
 	}
 	options := fetch.Options{Mirror: a.Mirror, CAFile: a.CAFile}

@@ -11,6 +11,21 @@ import (
 	"github.com/myadm/myadm/config"
 )
 
+// Only phases that send something need what there is to send.
+func TestSelectionSends(t *testing.T) {
+	for _, tt := range []struct {
+		s    selection
+		want bool
+	}{
+		{selection{}, true}, {selection{only: []string{"certs"}}, false}, {selection{only: []string{"certs", "images"}}, true},
+		{selection{skip: []string{"runtime", "images"}}, true}, {selection{skip: []string{"runtime", "images", "binaries"}}, false},
+	} {
+		if got := tt.s.sends(); got != tt.want {
+			t.Errorf("%+v: %t", tt.s, got)
+		}
+	}
+}
+
 // A flag that says where all of it comes from counts alone; those that say how add to the document.
 func TestSourceFlags(t *testing.T) {
 	bundled := config.Artifacts{Bundle: "k.tar"}
@@ -44,14 +59,19 @@ func TestProvide(t *testing.T) {
 	config.SetDefaults(c.Config)
 	var flags target
 	var out bytes.Buffer
-	release, err := flags.provide(t.Context(), Streams{Err: &out}, c)
+	release, err := flags.provide(t.Context(), Streams{Err: &out}, c, true)
 	if err != nil || c.Bundle != nil {
 		t.Errorf("without a mirror: %v, %v", c.Bundle, err)
 	}
 	release()
 	c.Config.Spec.Artifacts.Mirror = "http://127.0.0.1:1/k8s" // nobody listens there
+	release, err = flags.provide(t.Context(), Streams{Err: &out}, c, false)
+	if err != nil || c.Bundle != nil {
+		t.Errorf("for phases that send nothing: %v, %v", c.Bundle, err)
+	}
+	release()
 	c.Nodes[0].Facts.Arch = "riscv64"
-	if _, err := flags.provide(t.Context(), Streams{Err: &out}, c); err == nil || !strings.Contains(err.Error(), "riscv64") {
+	if _, err := flags.provide(t.Context(), Streams{Err: &out}, c, true); err == nil || !strings.Contains(err.Error(), "riscv64") {
 		t.Errorf("for processors that nobody builds for: %v", err)
 	}
 }

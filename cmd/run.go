@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,12 @@ func (s *selection) registerNames(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&s.only, "only", nil, "run these `phases` only")
 	f.StringSliceVar(&s.skip, "skip", nil, "leave these `phases` out")
+}
+
+// sends tells whether any of the phases that send binaries and images to hosts would run.
+func (s *selection) sends() bool {
+	runner := workflow.Runner{Only: s.only, Skip: s.skip}
+	return slices.ContainsFunc([]string{"runtime", "binaries", "images"}, runner.Selected)
 }
 
 // runSteps runs a workflow and tells of it on Err.

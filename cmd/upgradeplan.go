@@ -108,7 +108,7 @@ func (t *upgradeTarget) survey(ctx context.Context, streams Streams, version str
 		return c, nil, err
 	}
 	if compares && (version != "" || c.Config.Spec.KubernetesVersion != from) {
-		release, err := t.provide(ctx, streams, c)
+		release, err := t.provide(ctx, streams, c, true)
 		if err != nil {
 			return c, nil, err
 		}
