@@ -99,10 +99,6 @@ func TestMirror(t *testing.T) {
 		if r := s.myadm(t, nil, "upgrade", "plan", newest, "-f", s.document, "--exit-code").want(t, 0); !strings.Contains(r.stdout, "0 changes") {
 			t.Errorf("the plan is not empty: %s", r)
 		}
-		s.myadm(t, nil, "reset", "h2", "-f", s.document, "--yes").want(t, 0)
-		s.myadm(t, nil, "join", "-f", s.document).want(t, 0)
-		s.waitAvailable(t)
-		s.wantVersion(t, newest, "h1", "h2")
 		for client, count := range m.Stats().Clients {
 			if client != s.Gateway().String() {
 				t.Errorf("%s asked the mirror %d times", client, count.Requests)
@@ -110,6 +106,11 @@ func TestMirror(t *testing.T) {
 		}
 	})
 	t.Run("hosts pull from a mirror", func(t *testing.T) { s.testRegistries(t, m) })
+	t.Run("a host joins without a bundle", func(t *testing.T) {
+		s.myadm(t, nil, "reset", "h2", "-f", s.document, "--yes").want(t, 0)
+		s.myadm(t, nil, "join", "-f", s.document).want(t, 0)
+		s.wantReady(t, "h1", "h2")
+	})
 }
 
 // writeCredentials writes the user and the password of a mirror as `docker login` does.
