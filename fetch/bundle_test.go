@@ -111,11 +111,14 @@ func TestBundleForRoles(t *testing.T) {
 func TestBundleOfADamagedCache(t *testing.T) {
 	w := newWorld(t)
 	f := open(t, Options{Mirror: serve(t, w)})
-	got, err := f.Get(t.Context(), items(t, "kubelet"))
+	b, err := f.Provide(t.Context(), version, []string{"amd64"}, []bundle.Role{bundle.RoleRuntime})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(f.cache.blob(got[0].Blobs[0].SHA256), []byte("damaged"), 0o600); err != nil {
+	defer b.Close()
+	first := b.Index.Artifacts[0]
+	damaged := make([]byte, first.Size())
+	if err := os.WriteFile(f.cache.blob(first.Blobs[0].SHA256), damaged, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, err := bundle.Create(filepath.Join(t.TempDir(), "made"), version)
@@ -123,6 +126,5 @@ func TestBundleOfADamagedCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Discard()
-	err = f.add(t.Context(), out, got[0])
-	wantError(t, err, "add kubelet", "its SHA-256 is "+sum([]byte("damaged")))
+	wantError(t, copyAll(t.Context(), out, b), "add "+first.Name, "has sha256 "+sum(damaged)+" instead of "+first.Blobs[0].SHA256)
 }
