@@ -21,6 +21,10 @@ import (
 type Cmd struct {
 	Argv  []string
 	Stdin io.Reader // nil: empty. A Read that waits may still end after Run has returned
+
+	// Stdout is given the standard output as it comes, instead of Run returning it. It is not written to after Run has
+	// returned. What it refuses is lost: a command does not end because nobody listens. A Write that waits holds up Run.
+	Stdout io.Writer
 }
 
 // Command is a Cmd without standard input.

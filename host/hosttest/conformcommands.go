@@ -30,6 +30,8 @@ func ConformCommands(t *testing.T, open func(t *testing.T) host.Host, root func(
 		{"environment", environment},
 		{"standard input", standardInput},
 		{"large streams", largeStreams},
+		{"output as it comes", outputAsItComes},
+		{"output nobody reads", outputUnread},
 		{"input nobody reads", inputUnread},
 		{"input that fails", inputFails},
 		{"context ends the command", contextEnds},
@@ -136,6 +138,38 @@ func largeStreams(t *testing.T, h host.Host, _ string) {
 	must(t, err)
 	if want := hex.EncodeToString(sum.Sum(nil)) + "  -\n"; string(out) != want {
 		t.Errorf("sum %q, want %q", out, want)
+	}
+}
+
+// outputAsItComes: a command that is still running has been heard.
+func outputAsItComes(t *testing.T, h host.Host, _ string) {
+	input, answer := io.Pipe()
+	heard, output := io.Pipe()
+	defer heard.Close()
+	go func() {
+		line := make([]byte, len("ready\n"))
+		io.ReadFull(heard, line) //nolint:errcheck // the answer tells
+		answer.Write(line)       //nolint:errcheck // the output tells
+		answer.Close()
+		io.Copy(io.Discard, heard) //nolint:errcheck // until Run closes it
+	}()
+	var rest bytes.Buffer
+	out, err := h.Run(t.Context(), host.Cmd{
+		Argv:  []string{"/bin/sh", "-c", "echo ready; cat; exit 3"},
+		Stdin: input, Stdout: io.MultiWriter(&rest, output),
+	})
+	if code, _ := host.ExitCode(err); code != 3 || len(out) != 0 || rest.String() != "ready\nready\n" {
+		t.Errorf("%q as it came and %q in the end, %v", rest.String(), out, err)
+	}
+}
+
+// outputUnread: a command does not end because nobody listens.
+func outputUnread(t *testing.T, h host.Host, _ string) {
+	heard, output := io.Pipe()
+	heard.Close()
+	_, err := h.Run(t.Context(), host.Cmd{Argv: []string{"/bin/sh", "-c", "head -c 3000000 /dev/zero && exit 4"}, Stdout: output})
+	if code, _ := host.ExitCode(err); code != 4 {
+		t.Error(err)
 	}
 }
 

@@ -138,7 +138,12 @@ func (f *Fake) exec(ctx context.Context, cmd host.Cmd, query bool) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return do(f, host.Cmd{Argv: call.Argv, Stdin: bytes.NewReader(call.Stdin)})
+	out, err := do(f, host.Cmd{Argv: call.Argv, Stdin: bytes.NewReader(call.Stdin), Stdout: cmd.Stdout})
+	if cmd.Stdout == nil {
+		return out, err
+	}
+	cmd.Stdout.Write(out) //nolint:errcheck // as on a real host
+	return nil, err
 }
 
 // match records the call and finds what to do for it.

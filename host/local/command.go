@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,12 +26,13 @@ func (h *Host) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 	if err := start(ctx, command.Check(cmd)); err != nil {
 		return nil, err
 	}
-	var stdout bytes.Buffer
+	stdout := command.NewOutput(cmd)
+	defer stdout.End()
 	var stderr tail
 	c := exec.Command("/bin/sh", append([]string{"-c", command.Surroundings + `exec "$@"`, "sh"}, cmd.Argv...)...)
 	c.Env = []string{"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh"}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Stdout, c.Stderr, c.WaitDelay = &stdout, &stderr, endWait
+	c.Stdout, c.Stderr, c.WaitDelay = stdout, &stderr, endWait
 	pipe, err := c.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cmd.Argv[0], err)
@@ -47,7 +47,7 @@ func (h *Host) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 
 	select {
 	case err := <-ended:
-		return stdout.Bytes(), outcome(cmd, err, &stderr)
+		return stdout.End(), outcome(cmd, err, &stderr)
 	case <-input.Failed():
 		end(c, ended)
 		return nil, fmt.Errorf("%s: %w", cmd.Argv[0], input.Err())

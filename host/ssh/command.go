@@ -1,11 +1,9 @@
 package ssh
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -42,25 +40,26 @@ func (h *Host) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 	if len(line) > maxLine {
 		return nil, fmt.Errorf("%s: the command line has %d bytes, more than %d; hint: use standard input", cmd.Argv[0], len(line), maxLine)
 	}
-	p, err := h.start(ctx, line, cmd.Stdin)
+	p, err := h.start(ctx, line, cmd)
 	if err != nil {
 		return nil, err
 	}
 	err = p.wait(ctx)
+	out := p.stdout.End()
 	var exit *host.ExitError
 	switch {
 	case err == nil:
-		return p.stdout.Bytes(), nil
+		return out, nil
 	case errors.As(err, &exit):
 		exit.Argv = cmd.Argv
-		return p.stdout.Bytes(), exit
-	default: // the buffer may still be written to
+		return out, exit
+	default:
 		return nil, fmt.Errorf("%s: %w", cmd.Argv[0], err)
 	}
 }
 
 // start starts a command line. A host that is short of sessions (MaxSessions) makes it wait for another command to end.
-func (h *Host) start(ctx context.Context, line string, stdin io.Reader) (*process, error) {
+func (h *Host) start(ctx context.Context, line string, cmd host.Cmd) (*process, error) {
 	select {
 	case h.commands <- struct{}{}:
 	case <-ctx.Done():
@@ -68,7 +67,7 @@ func (h *Host) start(ctx context.Context, line string, stdin io.Reader) (*proces
 	case <-h.gone:
 		return nil, h.lost()
 	}
-	p, err := h.open(ctx, line, stdin)
+	p, err := h.open(ctx, line, cmd)
 	if err != nil {
 		<-h.commands
 		return nil, h.blame(ctx, err)
@@ -76,14 +75,14 @@ func (h *Host) start(ctx context.Context, line string, stdin io.Reader) (*proces
 	return p, nil
 }
 
-func (h *Host) open(ctx context.Context, line string, stdin io.Reader) (*process, error) {
+func (h *Host) open(ctx context.Context, line string, cmd host.Cmd) (*process, error) {
 	s, err := h.sessionInTurn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p := &process{
-		h: h, session: s, stdout: new(bytes.Buffer), stderr: &errorOutput{pids: make(chan int, 1)},
-		stdin: command.NewInput(stdin), done: make(chan error, 1),
+		h: h, session: s, stdout: command.NewOutput(cmd), stderr: &errorOutput{pids: make(chan int, 1)},
+		stdin: command.NewInput(cmd.Stdin), done: make(chan error, 1),
 	}
 	s.Stdout, s.Stderr = p.stdout, p.stderr
 	pipe, err := s.StdinPipe()

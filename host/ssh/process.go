@@ -20,7 +20,7 @@ import (
 type process struct {
 	h       *Host
 	session *ssh.Session
-	stdout  *bytes.Buffer
+	stdout  *command.Output
 	stderr  *errorOutput
 	stdin   *command.Input
 	done    chan error // how it ended

@@ -3,11 +3,13 @@
 package command
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/myadm/myadm/host"
 )
@@ -40,6 +42,41 @@ func Tail(b []byte) []byte {
 		return append(b[:0], b[n:]...)
 	}
 	return b
+}
+
+// Output is a command's standard output: it goes to the command's Stdout or, without one, is kept.
+type Output struct {
+	mu   sync.Mutex
+	to   io.Writer // nil: kept
+	kept bytes.Buffer
+	done bool
+}
+
+// NewOutput returns an Output for a command.
+func NewOutput(cmd host.Cmd) *Output { return &Output{to: cmd.Stdout} }
+
+// Write never fails, so that a command is not held up by a listener that has gone.
+func (o *Output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.done:
+	case o.to == nil:
+		o.kept.Write(b)
+	default:
+		if _, err := o.to.Write(b); err != nil {
+			o.done = true
+		}
+	}
+	return len(b), nil
+}
+
+// End ends the output, and returns what was kept. Whatever still comes is dropped.
+func (o *Output) End() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.done = true
+	return o.kept.Bytes()
 }
 
 // Input is a command's standard input.
