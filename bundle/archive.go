@@ -70,27 +70,58 @@ func layoutOf(name string, manifest []byte, open func(Blob) (io.ReadCloser, erro
 	if err != nil {
 		return nil, 0, err
 	}
+	heads, err := layoutHeads(name, blobs[0], mediaType)
+	if err != nil {
+		return nil, 0, err
+	}
+	out := &layoutTar{}
+	for _, head := range heads {
+		out.file(head.Name, head.Data)
+	}
+	for _, blob := range blobs {
+		out.blob(blob, func() (io.ReadCloser, error) { return open(blob) })
+	}
+	content, size := out.end()
+	return content, size, errors.Join(out.errs...)
+}
+
+// Head is one of the two small files of an image layout, which say what its blobs are.
+type Head struct {
+	Name string // relative to the layout: "oci-layout", "index.json"
+	Data []byte
+}
+
+// Heads are what Archive's layout has besides the image's blobs, for those who have the blobs already, at BlobPath.
+func (b *Bundle) Heads(ctx context.Context, a Artifact) ([]Head, error) {
+	manifest, err := b.manifest(ctx, a)
+	if err != nil {
+		return nil, b.describe(a, err)
+	}
+	blobs, mediaType, err := readManifest(manifest)
+	if err != nil {
+		return nil, b.describe(a, err)
+	}
+	return layoutHeads(a.Image, blobs[0], mediaType)
+}
+
+// BlobPath is where a blob is in a bundle and in an image layout: relative, with slashes.
+func BlobPath(sha256 string) string { return blobsFolder + "/" + sha256 }
+
+func layoutHeads(name string, manifest Blob, mediaType types.MediaType) ([]Head, error) {
 	// The first annotation is the name that containerd's import gives the image, the second the tag, for other tools.
 	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{{
 		MediaType: mediaType,
-		Size:      blobs[0].Size,
-		Digest:    v1.Hash{Algorithm: "sha256", Hex: blobs[0].SHA256},
+		Size:      manifest.Size,
+		Digest:    v1.Hash{Algorithm: "sha256", Hex: manifest.SHA256},
 		Annotations: map[string]string{
 			"io.containerd.image.name":          name,
 			"org.opencontainers.image.ref.name": name[strings.LastIndex(name, ":")+1:],
 		},
 	}}})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	out := &layoutTar{}
-	out.file("oci-layout", []byte(layoutVersion))
-	out.file(indexName, index)
-	for _, blob := range blobs {
-		out.blob(blob, func() (io.ReadCloser, error) { return open(blob) })
-	}
-	content, size := out.end()
-	return content, size, errors.Join(out.errs...)
+	return []Head{{"oci-layout", []byte(layoutVersion)}, {indexName, index}}, nil
 }
 
 // layoutTar is a tar as a sequence of readers, with a size that is known before any of them is read.
