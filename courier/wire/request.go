@@ -7,17 +7,15 @@ package wire
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
 	"path"
 )
 
-// MaxRequest is the longest request in bytes; one blob takes about half a kilobyte.
+// MaxRequest is the longest request, and the longest offer, in bytes; one blob takes about half a kilobyte.
 const MaxRequest = 16 << 20
 
 // Request is one of *Fetch, *Serve and *Probe.
@@ -74,14 +72,14 @@ type Proxy struct {
 	No    string `json:"no,omitempty"` // names, domains, addresses and CIDRs, separated by commas
 }
 
-// Serve asks for blobs to be served to other hosts, at https://ADDRESS/sha256/HEX, until standard input closes. It is
-// answered by Listening, by Served from time to time, and by Done.
+// Serve asks for blobs to be served to other hosts, at https://ADDRESS/sha256/HEX, until standard input closes. Offers
+// may follow it. It is answered by Listening, by Served from time to time, and by Done.
 type Serve struct {
 	Address     string            `json:"address"`     // host:port; port 0 takes a free one
 	Certificate string            `json:"certificate"` // PEM, self-signed, for this one time
 	Key         string            `json:"key"`         // PEM (PKCS #8), Ed25519 or ECDSA
 	Token       string            `json:"token"`       // what peers send as "Authorization: Bearer TOKEN"
-	Blobs       map[string]string `json:"blobs"`       // absolute path by SHA-256
+	Blobs       map[string]string `json:"blobs"`       // absolute path by SHA-256; may be empty at first
 }
 
 // Probe asks what can be reached from the host. It is answered by one Probed for each target, and Done.
@@ -197,12 +195,17 @@ func (s *Serve) Check() error {
 	if s.Certificate == "" || s.Key == "" || s.Token == "" {
 		errs = append(errs, errors.New("certificate, key and token must be given"))
 	}
-	for sum, file := range s.Blobs {
+	return errors.Join(append(errs, checkPaths(s.Blobs))...)
+}
+
+func checkPaths(blobs map[string]string) error {
+	var errs []error
+	for sum, file := range blobs {
 		if !IsSHA256(sum) {
-			errs = append(errs, fmt.Errorf("%q is not a SHA-256 in lower-case hex", sum))
+			errs = append(errs, fmt.Errorf("%.80q is not a SHA-256 in lower-case hex", sum))
 		}
 		if !cleanPath(file) {
-			errs = append(errs, fmt.Errorf("blob %s: path %q is not absolute and clean", sum, file))
+			errs = append(errs, fmt.Errorf("blob %.80s: path %q is not absolute and clean", sum, file))
 		}
 	}
 	return errors.Join(errs...)
@@ -227,31 +230,6 @@ func (p *Probe) Check() error {
 		errs = append(errs, errors.New("timeoutMillis cannot be negative"))
 	}
 	return errors.Join(errs...)
-}
-
-// ReadRequest reads the request of a command and checks it. It returns as soon as the request is whole, and leaves the
-// reader open, so that its end can tell that nobody waits for an answer any more.
-func ReadRequest(command string, r io.Reader) (Request, error) {
-	var request Request
-	switch command {
-	case "fetch":
-		request = &Fetch{}
-	case "serve":
-		request = &Serve{}
-	case "probe":
-		request = &Probe{}
-	default:
-		return nil, fmt.Errorf("command %q is none of fetch, serve and probe", command)
-	}
-	dec := json.NewDecoder(io.LimitReader(r, MaxRequest))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(request); err != nil {
-		return nil, fmt.Errorf("request of %s on standard input: %w", command, err)
-	}
-	if err := request.Check(); err != nil {
-		return nil, fmt.Errorf("request of %s: %w", command, err)
-	}
-	return request, nil
 }
 
 // IsSHA256 tells whether s is a SHA-256 in lower-case hex, as everything here writes them.

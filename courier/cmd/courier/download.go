@@ -151,7 +151,7 @@ func (d *download) ask(ctx context.Context, s wire.Source, part *partial) *fault
 		}
 		return d.ask(ctx, s, part)
 	default:
-		return answered(resp)
+		return answered(resp, s)
 	}
 	d.onDisk.Store(part.size)
 	if have := part.size + resp.ContentLength; resp.ContentLength >= 0 && have != d.blob.Size {

@@ -40,13 +40,14 @@ func local(err error) *fault {
 	}
 }
 
-// answered is a status that is no content.
-func answered(resp *http.Response) *fault {
+// answered is a status that is no content. A peer that does not know a blob may be told of it in a moment.
+func answered(resp *http.Response, s wire.Source) *fault {
 	code := resp.StatusCode
 	f := &fault{
-		cause:   wire.CauseSource,
-		err:     fmt.Errorf("%d %s", code, http.StatusText(code)),
-		passing: code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= 500,
+		cause: wire.CauseSource,
+		err:   fmt.Errorf("%d %s", code, http.StatusText(code)),
+		passing: code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= 500 ||
+			code == http.StatusNotFound && s.Pin != "",
 	}
 	if code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusProxyAuthRequired {
 		f.err = fmt.Errorf("%w; hint: it wants other credentials", f.err)

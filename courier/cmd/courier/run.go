@@ -39,11 +39,16 @@ func run(ctx context.Context, args []string, in io.Reader, w io.Writer, abort fu
 		err     error
 	}
 	requests := make(chan read, 1)
+	offers := make(chan offered)
 	go func() {
-		request, err := wire.ReadRequest(args[0], in)
+		input := wire.NewInput(in)
+		request, err := input.Request(args[0])
 		requests <- read{request, err}
-		if err == nil {
-			io.Copy(io.Discard, in) //nolint:errcheck // an input that fails has ended, too
+		if err != nil {
+			return
+		}
+		if _, ok := request.(*wire.Serve); !ok || handOn(ctx, input, offers) {
+			input.Wait()
 			cancel(errClosed)
 		}
 	}()
@@ -59,7 +64,7 @@ func run(ctx context.Context, args []string, in io.Reader, w io.Writer, abort fu
 		out.emit(wire.Error{Text: got.err.Error()})
 		return exitUsage
 	}
-	failed, err := carryOut(ctx, got.request, out)
+	failed, err := carryOut(ctx, got.request, offers, out)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("ended before it was done: %w", context.Cause(ctx))
 	}
@@ -79,12 +84,12 @@ func run(ctx context.Context, args []string, in io.Reader, w io.Writer, abort fu
 }
 
 // carryOut returns how many blobs or targets failed.
-func carryOut(ctx context.Context, request wire.Request, out *output) (int, error) {
+func carryOut(ctx context.Context, request wire.Request, offers <-chan offered, out *output) (int, error) {
 	switch r := request.(type) {
 	case *wire.Fetch:
 		return fetch(ctx, r, out)
 	case *wire.Serve:
-		return 0, serve(ctx, r, out)
+		return 0, serve(ctx, r, offers, out)
 	case *wire.Probe:
 		return probe(ctx, r, out)
 	default:

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,22 +28,19 @@ const sendTimeout = 30 * time.Second
 
 // server gives blobs to peers that have the token.
 type server struct {
+	mu    sync.RWMutex
 	paths map[string]string // by SHA-256
-	want  [sha256.Size]byte // of the Authorization header: equally long, so that comparing tells nothing
+
+	want [sha256.Size]byte // of the Authorization header: equally long, so that comparing tells nothing
 
 	sent, requests, refused atomic.Int64
 }
 
-// serve serves until ctx ends, which is how it is meant to end: that is no error.
-func serve(ctx context.Context, request *wire.Serve, out *output) error {
-	for _, path := range request.Blobs {
-		info, err := os.Stat(path)
-		if err != nil {
-			return local(err)
-		}
-		if !info.Mode().IsRegular() {
-			return local(fmt.Errorf("%s is not a regular file", path))
-		}
+// serve serves until ctx ends, which is how it is meant to end: that is no error. An offer that is wrong is one.
+func serve(ctx context.Context, request *wire.Serve, offers <-chan offered, out *output) error {
+	s := &server{paths: map[string]string{}, want: sha256.Sum256([]byte("Bearer " + request.Token))}
+	if err := s.add(request.Blobs); err != nil {
+		return err
 	}
 	certificate, err := tls.X509KeyPair([]byte(request.Certificate), []byte(request.Key))
 	if err != nil {
@@ -52,7 +50,6 @@ func serve(ctx context.Context, request *wire.Serve, out *output) error {
 	if err != nil {
 		return err
 	}
-	s := &server{paths: request.Blobs, want: sha256.Sum256([]byte("Bearer " + request.Token))}
 	web := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: connectTimeout,
@@ -72,10 +69,20 @@ func serve(ctx context.Context, request *wire.Serve, out *output) error {
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
 	go s.tell(watching, out)
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
+	defer web.Close()
+	for ctx.Err() == nil {
+		select {
+		case err := <-ended:
+			return err
+		case o := <-offers:
+			if o.err != nil {
+				return o.err
+			}
+			if err := s.add(o.Blobs); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+		}
 	}
 	web.Close()
 	out.emit(s.served())
@@ -93,7 +100,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
 	sum, ok := strings.CutPrefix(r.RequestURI, "/sha256/")
-	path, known := s.paths[sum]
+	path, known := s.path(sum)
 	switch {
 	case subtle.ConstantTimeCompare(got[:], s.want[:]) != 1:
 		refuse(http.StatusUnauthorized)

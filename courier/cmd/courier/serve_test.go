@@ -84,7 +84,7 @@ func TestPeerRefused(t *testing.T) {
 			s := id.Source(address, b.SHA256)
 			test.change(&s)
 			b.Sources = []wire.Source{s}
-			events := start(t, &wire.Fetch{Blobs: []wire.Blob{b}}, "").rest(exitFailed)
+			events := start(t, &wire.Fetch{Blobs: []wire.Blob{b}, Passes: 1}, "").rest(exitFailed)
 			f, ok := events[0].(wire.Failed)
 			if !ok || len(f.Attempts) != 1 || !strings.Contains(f.Error(), test.want) {
 				t.Errorf("%#v; want %s", events, test.want)
