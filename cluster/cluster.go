@@ -15,6 +15,7 @@ import (
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/delivery"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
 )
@@ -49,6 +50,7 @@ type Cluster struct {
 	Leaving []config.Host
 
 	mu      sync.Mutex
+	deliver *delivery.Delivery
 	client  *kube.Client
 	clients map[*Node]*kube.Client // of each control plane that has a kubeconfig
 	aside   *Node                  // a control plane that is at work on itself; nil: none
@@ -111,6 +113,11 @@ func open(ctx context.Context, spec config.Host, opts Options) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", h.Name(), err), h.Close())
 	}
 	return n, nil
+}
+
+// Delivery is the node as artifacts are delivered to it.
+func (n *Node) Delivery() delivery.Host {
+	return delivery.Host{Host: n.Host, Arch: n.Facts.Arch, Address: n.AdvertiseAddress()}
 }
 
 // resolve fills in what the document leaves to the host.
@@ -282,6 +289,23 @@ func (c *Cluster) apiServer(h config.Host) (netip.AddrPort, bool) {
 		}
 	}
 	return netip.AddrPort{}, false
+}
+
+// Deliver says how the bundle's artifacts reach the hosts. The caller closes d.
+func (c *Cluster) Deliver(d *delivery.Delivery) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deliver = d
+}
+
+// Delivery is what Deliver was given or, without it, sends the bundle's artifacts from here.
+func (c *Cluster) Delivery() *delivery.Delivery {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deliver == nil {
+		c.deliver = delivery.New(delivery.Options{Way: delivery.Upload, Bundle: c.Bundle, Now: c.Now})
+	}
+	return c.deliver
 }
 
 // Hosts are the seams of the nodes, for a phase. It is never nil, which would be a phase on the cluster itself.

@@ -3,12 +3,9 @@ package phases
 import (
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
@@ -90,7 +87,7 @@ func DiffBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact
 	return changes, nil
 }
 
-// SendBinaries uploads the binaries that changes names, several at a time.
+// SendBinaries brings the binaries that changes names.
 func SendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries []bundle.Artifact, changes []workflow.Change) error {
 	var wanted []bundle.Artifact
 	var total int64 // each place counts, also where two have the same content
@@ -100,22 +97,10 @@ func SendBinaries(ctx context.Context, c *cluster.Cluster, h host.Host, binaries
 			total += a.Size()
 		}
 	}
-	count := newCounter(ctx, total)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(3) // enough to fill a connection with the small ones' round trips
-	for _, a := range wanted {
-		g.Go(func() error {
-			blob := host.Blob{
-				Path: a.Target, Mode: fs.FileMode(a.Mode), Size: a.Size(), SHA256: a.Blobs[0].SHA256,
-				Open: func() (io.ReadSeekCloser, error) { return c.Bundle.Open(ctx, a) },
-			}
-			if err := h.Upload(ctx, blob, func(n int64) { count.set(a.Name, n) }); err != nil {
-				return fmt.Errorf("send %s: %w", a.Name, err)
-			}
-			return nil
-		})
+	if len(wanted) == 0 {
+		return nil
 	}
-	return g.Wait()
+	return c.Delivery().Files(ctx, c.Node(h).Delivery(), wanted, newCounter(ctx, total).set)
 }
 
 // counter sums up the bytes of several transfers for the one line of their phase.

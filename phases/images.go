@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
@@ -71,13 +68,8 @@ func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster,
 					total += a.Size()
 				}
 			}
-			count := newCounter(ctx, total)
-			g, ctx := errgroup.WithContext(ctx)
-			g.SetLimit(2) // while one is unpacked the next one travels
-			for _, a := range wanted {
-				g.Go(func() error { return importImage(ctx, c, h, a, count) })
-			}
-			return g.Wait()
+			command := ctr(c, "images", "import", "-").Argv
+			return c.Delivery().Images(ctx, c.Node(h).Delivery(), wanted, command, newCounter(ctx, total).set)
 		},
 	}
 }
@@ -116,35 +108,6 @@ func ctr(c *cluster.Cluster, args ...string) host.Cmd {
 		argv = append(argv, "--address", socket)
 	}
 	return host.Command(append(argv, args...)...)
-}
-
-func importImage(ctx context.Context, c *cluster.Cluster, h host.Host, a bundle.Artifact, count *counter) error {
-	archive, _, err := c.Bundle.Archive(ctx, a)
-	if err != nil {
-		return err
-	}
-	defer archive.Close()
-	cmd := ctr(c, "images", "import", "-")
-	// An archive is longer than its blobs, of which the total is, by some headers.
-	cmd.Stdin = &countingReader{r: archive, told: func(n int64) { count.set(a.Name, min(n, a.Size())) }}
-	if _, err := h.Run(ctx, cmd); err != nil {
-		return fmt.Errorf("import %s: %w", a.Image, err)
-	}
-	return nil
-}
-
-// countingReader tells how much of r was read.
-type countingReader struct {
-	r    io.Reader
-	n    int64
-	told func(n int64)
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	c.told(c.n)
-	return n, err
 }
 
 // parseImages reads what `ctr images ls` prints: a heading, then a line for each image with its name, the type and the

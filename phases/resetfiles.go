@@ -13,6 +13,7 @@ import (
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/delivery"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
@@ -22,6 +23,7 @@ import (
 // lies goes last.
 var leftFiles = []string{
 	keptRules,
+	delivery.Dir,
 	"/var/lib/cni",
 	"/run/flannel",
 	"/var/log/pods",
