@@ -92,12 +92,26 @@ func load(path string, blobs source) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withIndex(path, blobs, *index)
+	b := withIndex(path, blobs, *index)
+	return b, b.checkSizes()
 }
 
 // OpenFolder opens a folder that has blobs as a bundle's has them, and maybe others, by an index that is known from
 // elsewhere. It is Open otherwise.
 func OpenFolder(dir string, index Index) (*Bundle, error) {
+	b, err := OpenPartial(dir, index)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.checkSizes(); err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", dir, errors.Join(err, b.Close()))
+	}
+	return b, nil
+}
+
+// OpenPartial is OpenFolder for a folder that is still being filled: blobs may be missing. One that is missing when it is
+// to be opened is an error that is fs.ErrNotExist.
+func OpenPartial(dir string, index Index) (*Bundle, error) {
 	if err := index.validate(); err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", dir, err)
 	}
@@ -105,23 +119,25 @@ func OpenFolder(dir string, index Index) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", dir, err)
 	}
-	b, err := withIndex(dir, blobs, index)
-	if err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", dir, errors.Join(err, blobs.Close()))
-	}
-	return b, nil
+	return withIndex(dir, blobs, index), nil
 }
 
-func withIndex(path string, blobs source, index Index) (*Bundle, error) {
+func withIndex(path string, blobs source, index Index) *Bundle {
 	b := &Bundle{Index: index, path: path, blobs: blobs, verified: map[string]*verification{}}
+	for _, blob := range Blobs(index.Artifacts) {
+		b.verified[blob.SHA256] = &verification{}
+	}
+	return b
+}
+
+func (b *Bundle) checkSizes() error {
 	var findings []error
 	for _, o := range b.owned() {
 		if err := b.checkSize(o.blob); err != nil {
 			findings = append(findings, fmt.Errorf("artifact %s (%s): %w", o.owner.Name, o.owner.Arch, err))
 		}
-		b.verified[o.blob.SHA256] = &verification{}
 	}
-	return b, errors.Join(findings...)
+	return errors.Join(findings...)
 }
 
 // Close releases the files. What its methods opened in a tar file is unusable afterwards.

@@ -12,14 +12,17 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// maxManifest is the bytes that a manifest may have: what registries take (OCI distribution specification, "Pushing
-// Manifests").
-const maxManifest = 4 << 20
+// What a manifest may have and claim.
+const (
+	maxManifest = 4 << 20 // bytes, of a configuration too: what registries take (OCI distribution specification, "Pushing Manifests")
+	maxLayer    = 4 << 30 // bytes
+	maxLayers   = 128     // as many as overlayfs can stack
+)
 
 // ImageBlobs are the blobs of the image with a manifest, as an artifact has them: the manifest itself, the configuration,
 // then the layers from the lowest to the highest, a blob that the manifest names more than once only at its first place.
 // The manifest is OCI's or Docker's schema 2, of one platform: an index is an error, as are layers that a registry does
-// not have.
+// not have, or that are larger or more than any image's. It may come from anywhere.
 func ImageBlobs(manifest []byte) ([]Blob, error) {
 	blobs, _, err := readManifest(manifest)
 	return blobs, err
@@ -47,15 +50,21 @@ func readManifest(data []byte) ([]Blob, types.MediaType, error) {
 		return nil, "", fmt.Errorf("manifest: schema %d of type %q is not an image's; hint: OCI's and Docker's schema 2 are",
 			manifest.SchemaVersion, mediaType)
 	}
+	if len(manifest.Layers) > maxLayers {
+		return nil, "", fmt.Errorf("manifest: it has %d layers, more than %d", len(manifest.Layers), maxLayers)
+	}
 	sum, size := sumOf(data)
 	blobs := []Blob{{SHA256: sum, Size: size}}
 	for i, d := range append([]v1.Descriptor{manifest.Config}, manifest.Layers...) {
-		what := "configuration"
+		what, most := "configuration", int64(maxManifest)
 		if i > 0 {
-			what = fmt.Sprintf("layer %d", i)
+			what, most = fmt.Sprintf("layer %d", i), maxLayer
 		}
 		if err := checkDescriptor(d); err != nil {
 			return nil, "", fmt.Errorf("manifest: %s: %w", what, err)
+		}
+		if d.Size > most {
+			return nil, "", fmt.Errorf("manifest: %s: %d bytes, more than the %d that it may have", what, d.Size, most)
 		}
 		blob := Blob{SHA256: d.Digest.Hex, Size: d.Size}
 		same := slices.IndexFunc(blobs, func(b Blob) bool { return b.SHA256 == blob.SHA256 })

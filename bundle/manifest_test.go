@@ -85,6 +85,9 @@ func TestImageBlobsRefuses(t *testing.T) {
 		"negative size":    {manifestOf(config, descriptor(ociLayer, "a", -1)), "layer 1: size -1"},
 		"two sizes":        {manifestOf(config, layer, descriptor(ociLayer, "a", 2)), "layer 2 has 2 bytes, and elsewhere 1"},
 		"a foreign layer":  {manifestOf(config, descriptor(string(types.DockerForeignLayer), "a", 1)), "is not in registries"},
+		"large config":     {manifestOf(descriptor(ociConfig, "c", 4<<20+1), layer), "configuration: 4194305 bytes, more than"},
+		"a large layer":    {manifestOf(config, descriptor(ociLayer, "a", 4<<30+1)), "layer 1: 4294967297 bytes, more than"},
+		"many layers":      {manifestOf(config, slices.Repeat([]string{layer}, 129)...), "it has 129 layers, more than 128"},
 		"huge":             {strings.Repeat(" ", 5<<20), "5242880 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -70,10 +70,18 @@ func (f folder) Close() error { return f.root.Close() }
 // missing drops the path that os names: the caller names the bundle and the artifact.
 func missing(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing", name)
+		return missingError(name)
 	}
 	return err
 }
+
+// missingError is a file that is not there, by its name.
+type missingError string
+
+func (e missingError) Error() string { return string(e) + " is missing" }
+
+// Is tells that this is fs.ErrNotExist, whose own text is left out.
+func (e missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // tarFile is a tar that is read in place: its headers are walked once, then blobs are sections of the file.
 type tarFile struct {
@@ -166,7 +174,7 @@ func sparse(header *tar.Header) bool {
 func (t *tarFile) stat(name string) (stamp, error) {
 	entry, found := t.entries[name]
 	if !found {
-		return stamp{}, fmt.Errorf("%s is missing", name)
+		return stamp{}, missingError(name)
 	}
 	info, err := t.file.Stat()
 	if err != nil {

@@ -35,21 +35,19 @@ func copyAll(ctx context.Context, w *bundle.Writer, b *bundle.Bundle) error {
 // Provide gets the same and opens it where the cache has it, as a bundle that is good for as long as the Fetcher is not
 // closed.
 func (f *Fetcher) Provide(ctx context.Context, version string, archs []string, roles []bundle.Role) (*bundle.Bundle, error) {
-	got, err := f.all(ctx, version, archs, roles)
+	items, err := itemsOf(version, archs, roles)
 	if err != nil {
 		return nil, err
 	}
-	index := bundle.Index{APIVersion: bundle.APIVersion, KubernetesVersion: version}
-	for _, g := range got {
-		a := g.Artifact()
-		a.Blobs, a.Digest = g.Blobs, g.Digest
-		index.Artifacts = append(index.Artifacts, a)
+	got, err := f.Get(ctx, items)
+	if err != nil {
+		return nil, err
 	}
-	return bundle.OpenFolder(f.cache.dir, index)
+	return bundle.OpenFolder(f.cache.dir, indexOf(version, got))
 }
 
-// all gets what Bundle is to have, in its order.
-func (f *Fetcher) all(ctx context.Context, version string, archs []string, roles []bundle.Role) ([]Fetched, error) {
+// itemsOf is what a bundle is to have, in its order.
+func itemsOf(version string, archs []string, roles []bundle.Role) ([]release.Item, error) {
 	var items []release.Item
 	for _, arch := range archs {
 		all, err := release.Items(version, arch)
@@ -58,5 +56,15 @@ func (f *Fetcher) all(ctx context.Context, version string, archs []string, roles
 		}
 		items = append(items, release.Select(all, roles...)...)
 	}
-	return f.Get(ctx, items)
+	return items, nil
+}
+
+func indexOf(version string, got []Fetched) bundle.Index {
+	index := bundle.Index{APIVersion: bundle.APIVersion, KubernetesVersion: version}
+	for _, g := range got {
+		a := g.Artifact()
+		a.Blobs, a.Digest = g.Blobs, g.Digest
+		index.Artifacts = append(index.Artifacts, a)
+	}
+	return index
 }

@@ -30,7 +30,8 @@ import (
 //	records/HEX.json    what was learnt about addresses and archives, see record
 //	lock                held shared by who uses blobs, exclusively by who deletes
 //
-// A time of modification is when a file was last used; what was not used for longest goes first.
+// A time of modification is when a file was last used; what was not used for longest goes first. Records are small, and
+// save requests also for what is there no more: they go when nothing else is left.
 type Cache struct {
 	dir  string
 	lock *os.File
@@ -91,7 +92,9 @@ func (c *Cache) Open(sum string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	touch(file.Name())
+	if info, err := file.Stat(); err == nil {
+		touchOld(file.Name(), info.ModTime())
+	}
 	return file, nil
 }
 
@@ -106,7 +109,7 @@ func (c *Cache) find(sum string) (bundle.Blob, bool) {
 	if err != nil {
 		return bundle.Blob{}, false
 	}
-	touch(c.blob(sum))
+	touchOld(c.blob(sum), info.ModTime())
 	return bundle.Blob{SHA256: sum, Size: info.Size()}, true
 }
 
@@ -114,6 +117,13 @@ func (c *Cache) find(sum string) (bundle.Blob, bool) {
 func touch(path string) {
 	now := time.Now()
 	_ = os.Chtimes(path, now, now)
+}
+
+// touchOld leaves alone what was used just now: whoever knows a file by its time need not read it again.
+func touchOld(path string, used time.Time) {
+	if time.Since(used) > time.Minute {
+		touch(path)
+	}
 }
 
 // put stores what r holds.
@@ -180,12 +190,13 @@ func (c *Cache) Prune(limit int64) (Pruned, error) {
 }
 
 type cacheFile struct {
-	path string
-	size int64
-	used time.Time
+	path   string
+	size   int64
+	used   time.Time
+	record bool
 }
 
-// files lists all files but the lock, those not used for longest first.
+// files lists all files but the lock, in the order in which they go.
 func (c *Cache) files() ([]cacheFile, error) {
 	var all []cacheFile
 	for _, sub := range []string{"blobs/sha256", "partial", "records"} {
@@ -201,11 +212,19 @@ func (c *Cache) files() ([]cacheFile, error) {
 			case err != nil:
 				return nil, err
 			case info.Mode().IsRegular():
-				all = append(all, cacheFile{filepath.Join(c.dir, sub, e.Name()), info.Size(), info.ModTime()})
+				all = append(all, cacheFile{filepath.Join(c.dir, sub, e.Name()), info.Size(), info.ModTime(), sub == "records"})
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b cacheFile) int { return cmp.Or(a.used.Compare(b.used), strings.Compare(a.path, b.path)) })
+	slices.SortFunc(all, func(a, b cacheFile) int {
+		switch {
+		case a.record && !b.record:
+			return 1
+		case b.record && !a.record:
+			return -1
+		}
+		return cmp.Or(a.used.Compare(b.used), strings.Compare(a.path, b.path))
+	})
 	return all, nil
 }
 

@@ -1,14 +1,18 @@
 package fetch
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +52,8 @@ func (f *Fetcher) setMirror(text string) error {
 // plain tells whether there may be no TLS.
 func (f *Fetcher) plain() bool { return f.mirror != nil && f.mirror.Scheme == "http" }
 
-// locate is where a file of a maker is to be asked for: there or at the mirror.
-func (f *Fetcher) locate(text string) (*url.URL, error) {
+// address is where a file of a maker is to be asked for: there or at the mirror.
+func (f *Fetcher) address(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || f.mirror == nil {
 		return u, err
@@ -63,7 +67,7 @@ func (f *Fetcher) setTransport(o Options) error {
 	if err != nil {
 		return err
 	}
-	authorities, err := authorities(o.CAFile)
+	authorities, err := f.authorities(o.CAFile)
 	if err != nil {
 		return err
 	}
@@ -116,22 +120,39 @@ func (a fileAuth) RoundTrip(r *http.Request) (*http.Response, error) {
 	if m == nil || r.URL.Host != m.Host || r.URL.Scheme != m.Scheme {
 		return a.inner.RoundTrip(r)
 	}
-	auth, err := a.f.authFor(registryHost(m.Host))
+	value, err := a.f.mirrorLogin(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	known, err := authn.Authorization(r.Context(), auth)
-	if err != nil {
-		return nil, fmt.Errorf("credentials for %s: %w", m.Host, err)
-	}
-	r = r.Clone(r.Context()) // a RoundTripper leaves its request alone
-	switch {
-	case known.Username != "" && known.Password != "":
-		r.SetBasicAuth(known.Username, known.Password)
-	case known.Auth != "":
-		r.Header.Set("Authorization", "Basic "+known.Auth)
+	if value != "" {
+		r = r.Clone(r.Context()) // a RoundTripper leaves its request alone
+		r.Header.Set("Authorization", value)
 	}
 	return a.inner.RoundTrip(r)
+}
+
+// mirrorLogin is the header Authorization of requests to the mirror for files; empty: there is none.
+func (f *Fetcher) mirrorLogin(ctx context.Context) (string, error) {
+	auth, err := f.authFor(registryHost(f.mirror.Host))
+	if err != nil {
+		return "", err
+	}
+	known, err := authn.Authorization(ctx, auth)
+	if err != nil {
+		return "", fmt.Errorf("credentials for %s: %w", f.mirror.Host, err)
+	}
+	return basic(known), nil
+}
+
+// basic is the header Authorization for a user with a password; empty: there is none.
+func basic(known *authn.AuthConfig) string {
+	switch {
+	case known.Username != "" && known.Password != "":
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(known.Username+":"+known.Password))
+	case known.Auth != "":
+		return "Basic " + known.Auth
+	}
+	return ""
 }
 
 // authFor finds the credentials for a registry or a repository of it: those in the mirror's URL go first.
@@ -177,8 +198,8 @@ func proxyFunc(p Proxy) (func(*url.URL) (*url.URL, error), error) {
 	return conf.ProxyFunc(), nil
 }
 
-// authorities are the system's and those of a file; nil stands for the system's alone.
-func authorities(file string) (*x509.CertPool, error) {
+// authorities are the system's and those of a file, which f then has; nil stands for the system's alone.
+func (f *Fetcher) authorities(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -193,5 +214,14 @@ func authorities(file string) (*x509.CertPool, error) {
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("certificate authorities: %s has none; hint: it is a PEM file, with BEGIN CERTIFICATE", file)
 	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			f.ca = append(f.ca, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
 	return pool, nil
 }
+
+// CA is Options.CAFile for hosts: PEM with its certificates, and nothing else that may be in the file, such as a key. nil:
+// there are none.
+func (f *Fetcher) CA() []byte { return slices.Clone(f.ca) }

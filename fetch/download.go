@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,9 +23,10 @@ const (
 	maxLabel    = 1 << 10
 )
 
-// request is a thing to get by GET.
+// request is a thing to get.
 type request struct {
 	item   string // for errors and progress
+	method string // empty: GET
 	client *http.Client
 	url    *url.URL
 	header http.Header
@@ -41,7 +43,7 @@ type download struct {
 
 // blob makes the cache have a blob. With an error it keeps what it got, unless that was wrong.
 func (f *Fetcher) blob(ctx context.Context, d download) (bundle.Blob, error) {
-	if b, ok := f.cache.find(d.sum); ok {
+	if b, ok := f.cached(d); ok {
 		return b, nil
 	}
 	p, err := f.cache.partial(ctx, d.sum)
@@ -50,7 +52,7 @@ func (f *Fetcher) blob(ctx context.Context, d download) (bundle.Blob, error) {
 	}
 	defer p.Close()
 	for again := false; ; again = true {
-		if b, ok := f.cache.find(d.sum); ok { // another one was faster, or this one is done
+		if b, ok := f.cached(d); ok { // another one was faster, or this one is done
 			return b, nil
 		}
 		began := p.have // what an earlier run left, maybe of another file at this address
@@ -72,6 +74,12 @@ func (f *Fetcher) blob(ctx context.Context, d download) (bundle.Blob, error) {
 			return bundle.Blob{}, err
 		}
 	}
+}
+
+// cached finds the blob in the cache. One that a disk has cut off since is fetched again.
+func (f *Fetcher) cached(d download) (bundle.Blob, bool) {
+	b, ok := f.cache.find(d.sum)
+	return b, ok && (d.size < 0 || b.Size == d.size)
 }
 
 // fill gets what is missing of a blob, once. It reports whether it went on with what was there.
@@ -220,6 +228,29 @@ func (f *Fetcher) small(ctx context.Context, r request, limit int64) (data []byt
 	return data, header, err
 }
 
+// length asks for the size of a file; 0: the server does not tell.
+func (f *Fetcher) length(ctx context.Context, r request) (size int64, err error) {
+	r.method = http.MethodHead
+	err = f.retry(ctx, func(ctx context.Context) (bool, error) {
+		response, stop, err := f.do(ctx, r, nil) //nolint:bodyclose // stop closes it
+		if err != nil {
+			return false, err
+		}
+		defer stop()
+		if response.StatusCode != http.StatusOK {
+			return false, newStatusError(response)
+		}
+		if size = response.ContentLength; size < 0 || size > maxFile {
+			size = 0
+		}
+		return true, nil
+	})
+	if statusOf(err) != 0 { // some know no HEAD; whether there is no file either, GET tells
+		return 0, nil
+	}
+	return size, err
+}
+
 // do sends a request. A transfer that stalls is broken off. The caller calls stop when it has read the body.
 func (f *Fetcher) do(ctx context.Context, r request, more http.Header) (response *http.Response, stop func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -228,7 +259,7 @@ func (f *Fetcher) do(ctx context.Context, r request, more http.Header) (response
 		timer.Stop()
 		cancel(nil)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, cmp.Or(r.method, http.MethodGet), r.url.String(), nil)
 	if err != nil {
 		end()
 		return nil, nil, err

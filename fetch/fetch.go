@@ -65,6 +65,7 @@ type Fetcher struct {
 	mirror    *url.URL // without credentials; nil: none
 	login     authn.Authenticator
 	keychain  authn.Keychain
+	ca        []byte // PEM of Options.CAFile
 	transport http.RoundTripper
 	files     *http.Client
 
@@ -74,8 +75,9 @@ type Fetcher struct {
 
 	events   sync.Mutex // serialises progress
 	progress func(Event)
-	clients  sync.Mutex // guards registry
+	clients  sync.Mutex // guards registry and granted
 	registry map[string]*http.Client
+	granted  map[string]pass // by repository
 }
 
 // parallel is how many items are fetched at once: enough to fill a link with several servers at its other end.
@@ -85,7 +87,7 @@ const parallel = 4
 func New(ctx context.Context, o Options) (*Fetcher, error) {
 	f := &Fetcher{
 		limit: o.CacheLimit, keychain: o.Keychain, progress: o.Progress, now: time.Now, sleep: sleep, stall: time.Minute,
-		registry: map[string]*http.Client{},
+		registry: map[string]*http.Client{}, granted: map[string]pass{},
 	}
 	if f.limit == 0 {
 		f.limit = DefaultCacheLimit
@@ -140,26 +142,34 @@ func (f *Fetcher) Open(sha256 string) (*os.File, error) { return f.cache.Open(sh
 // the first error, and keeps what was got.
 func (f *Fetcher) Get(ctx context.Context, items []release.Item) ([]Fetched, error) {
 	got := make([]Fetched, len(items))
+	err := each(ctx, jobs(items), func(ctx context.Context, job []int) error {
+		fetched, err := f.get(ctx, pick(items, job))
+		for i, at := range job {
+			if err == nil {
+				got[at] = fetched[i]
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// each does several things at a time, and ends with the first error.
+func each[T any](ctx context.Context, things []T, do func(context.Context, T) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	for _, job := range jobs(items) {
+	for _, thing := range things {
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil { // another one failed before this one began
 				return err
 			}
-			fetched, err := f.get(ctx, job, items)
-			for i, at := range job {
-				if err == nil {
-					got[at] = fetched[i]
-				}
-			}
-			return err
+			return do(ctx, thing)
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return got, nil
+	return group.Wait()
 }
 
 // jobs groups items, by index, that come out of one file.
@@ -181,15 +191,19 @@ func jobs(items []release.Item) [][]int {
 	return all
 }
 
-func (f *Fetcher) get(ctx context.Context, job []int, items []release.Item) ([]Fetched, error) {
-	first := items[job[0]]
-	if first.Kind == bundle.KindImage {
-		got, err := f.image(ctx, first)
-		return []Fetched{got}, err
-	}
+// pick are the items of a job.
+func pick(items []release.Item, job []int) []release.Item {
 	var of []release.Item
 	for _, at := range job {
 		of = append(of, items[at])
 	}
-	return f.file(ctx, of)
+	return of
+}
+
+func (f *Fetcher) get(ctx context.Context, items []release.Item) ([]Fetched, error) {
+	if items[0].Kind == bundle.KindImage {
+		got, err := f.image(ctx, items[0])
+		return []Fetched{got}, err
+	}
+	return f.file(ctx, items)
 }

@@ -18,85 +18,99 @@ import (
 // file gets a file, and the members of it that items are.
 func (f *Fetcher) file(ctx context.Context, items []release.Item) ([]Fetched, error) {
 	first := items[0]
-	u, err := f.locate(first.File.URL)
+	u, err := f.address(first.File.URL)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", first, err)
 	}
-	sum, err := f.checksum(ctx, first)
+	known, err := f.published(ctx, first)
 	if err != nil {
 		return nil, err
 	}
+	subject := fileSubject(u, first)
 	whole := func() (bundle.Blob, error) {
-		return f.blob(ctx, download{
+		b, err := f.blob(ctx, download{
 			request: request{item: first.String(), client: f.files, url: u},
-			sum:     sum, size: -1, limit: maxFile,
+			sum:     known.SHA256, size: -1, limit: maxFile,
 			advance: func(n, total int64) { f.tell(Event{first.String(), n, total}) },
 		})
+		if err == nil && b != known {
+			err = f.cache.remember(subject, b)
+		}
+		return b, err
 	}
-	got, err := f.members(ctx, sum, items, whole)
+	got, err := f.members(ctx, known.SHA256, items, whole)
 	var mismatch *mismatchError
 	if errors.As(err, &mismatch) { // maybe it was the checksum that was wrong, and has been corrected since
-		f.cache.forget(checksumSubject(u, first))
+		f.cache.forget(subject)
 	}
 	return got, f.describe(first.String(), u, err)
 }
 
-// checksum is the SHA-256 that is published for an item's file. A release does not change, so it is asked for once.
-func (f *Fetcher) checksum(ctx context.Context, item release.Item) (string, error) {
-	u, err := f.locate(item.File.URL)
+// published is what is known of an item's file: the SHA-256 that is published for it, and its size, or 0. A release does
+// not change, so it is asked for once.
+func (f *Fetcher) published(ctx context.Context, item release.Item) (bundle.Blob, error) {
+	u, err := f.address(item.File.URL)
 	if err != nil {
-		return "", fmt.Errorf("fetch %s: %w", item, err)
+		return bundle.Blob{}, fmt.Errorf("fetch %s: %w", item, err)
 	}
-	subject := checksumSubject(u, item)
-	var known struct {
-		SHA256 string `json:"sha256"`
-	}
+	subject := fileSubject(u, item)
+	var known bundle.Blob
 	if f.cache.recall(subject, &known) && sumPattern.MatchString(known.SHA256) {
-		return known.SHA256, nil
+		return known, nil
 	}
-	at, err := f.locate(item.File.Checksum.URL)
+	at, err := f.address(item.File.Checksum.URL)
 	if err != nil {
-		return "", fmt.Errorf("fetch %s: %w", item, err)
+		return bundle.Blob{}, fmt.Errorf("fetch %s: %w", item, err)
 	}
 	data, _, err := f.small(ctx, request{item: item.String(), client: f.files, url: at}, maxChecksum)
 	if err != nil {
-		return "", f.describe("the checksum of "+item.String(), at, err)
+		return bundle.Blob{}, f.describe("the checksum of "+item.String(), at, err)
 	}
-	if known.SHA256, err = parseChecksum(data, item.File.Checksum); err != nil {
-		return "", f.describe("the checksum of "+item.String(), at, err)
+	sum, err := parseChecksum(data, item.File.Checksum)
+	if err != nil {
+		return bundle.Blob{}, f.describe("the checksum of "+item.String(), at, err)
 	}
-	return known.SHA256, f.cache.remember(subject, known)
+	known = bundle.Blob{SHA256: sum}
+	return known, f.cache.remember(subject, known)
 }
 
-func checksumSubject(u *url.URL, item release.Item) string {
+// fileSubject is what the cache's record of a file is about.
+func fileSubject(u *url.URL, item release.Item) string {
 	return "checksum " + u.String() + " by " + item.File.Checksum.URL
 }
 
 // members finds the items in the cache, or takes them out of the file, which whole gets.
 func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item, whole func() (bundle.Blob, error)) ([]Fetched, error) {
-	got := make([]Fetched, len(items))
 	if items[0].Member == "" {
 		b, err := whole()
-		for i, item := range items {
-			got[i] = Fetched{Item: item, Blobs: []bundle.Blob{b}}
-		}
-		return got, err
+		return allOf(items, b), err
 	}
-	known := map[string]string{} // SHA-256 of members by name
-	f.cache.recall("members of "+sum, &known)
-	missing := false
-	for i, item := range items {
-		b, ok := f.cache.find(known[item.Member])
-		got[i] = Fetched{Item: item, Blobs: []bundle.Blob{b}}
-		missing = missing || !ok
+	got, known := f.recallMembers(sum, items)
+	for _, g := range got {
+		b, ok := f.cache.find(g.Blobs[0].SHA256)
+		known = known && ok && b == g.Blobs[0]
 	}
-	if !missing {
+	if known {
 		return got, nil
 	}
 	archive, err := whole()
 	if err != nil {
 		return nil, err
 	}
+	return f.unpack(ctx, archive, items)
+}
+
+// allOf is a file that the items are; there is one item, but for a table that names a file twice.
+func allOf(items []release.Item, b bundle.Blob) []Fetched {
+	got := make([]Fetched, len(items))
+	for i, item := range items {
+		got[i] = Fetched{Item: item, Blobs: []bundle.Blob{b}}
+	}
+	return got
+}
+
+// unpack takes items out of an archive of the cache and remembers what they are, for when the cache has neither any more.
+func (f *Fetcher) unpack(ctx context.Context, archive bundle.Blob, items []release.Item) ([]Fetched, error) {
 	file, err := f.cache.Open(archive.SHA256)
 	if err != nil {
 		return nil, err
@@ -106,21 +120,44 @@ func (f *Fetcher) members(ctx context.Context, sum string, items []release.Item,
 	for _, item := range items {
 		names = append(names, item.Member)
 	}
-	members := map[string]bundle.Blob{}
+	known := map[string]bundle.Blob{}
+	if !f.cache.recall(membersSubject(archive.SHA256), &known) {
+		clear(known)
+	}
 	err = readMembers(file, names, maxFile, func(name string, r io.Reader) error {
 		b, err := f.cache.put(interruptible{ctx, r})
-		members[name] = b
+		known[name] = b
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	got := make([]Fetched, len(items))
 	for i, item := range items {
-		got[i].Blobs = []bundle.Blob{members[item.Member]}
-		known[item.Member] = members[item.Member].SHA256
+		got[i] = Fetched{Item: item, Blobs: []bundle.Blob{known[item.Member]}}
 	}
-	return got, f.cache.remember("members of "+sum, known)
+	return got, f.cache.remember(membersSubject(archive.SHA256), known)
 }
+
+// recallMembers are the items as they were when the archive with a checksum was last unpacked, if all of them were among it.
+func (f *Fetcher) recallMembers(archive string, items []release.Item) ([]Fetched, bool) {
+	known := map[string]bundle.Blob{}
+	if !f.cache.recall(membersSubject(archive), &known) {
+		return nil, false
+	}
+	got := make([]Fetched, len(items))
+	for i, item := range items {
+		b := known[item.Member]
+		if !sumPattern.MatchString(b.SHA256) || b.Size < 0 {
+			return nil, false
+		}
+		got[i] = Fetched{Item: item, Blobs: []bundle.Blob{b}}
+	}
+	return got, true
+}
+
+// membersSubject is what the cache's record of an archive's members is about.
+func membersSubject(archive string) string { return "members of " + archive }
 
 // interruptible is a reader that ends with a context.
 type interruptible struct {

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,14 +23,9 @@ import (
 	"github.com/myadm/myadm/release"
 )
 
-const (
-	// tagAge is how long it is believed that a tag stands for what it stood for. Kubernetes' tags never move; those of
-	// load balancers do, with security fixes.
-	tagAge = 24 * time.Hour
-	// maxLayer and maxLayers bound what a manifest may claim.
-	maxLayer  = 4 << 30
-	maxLayers = 128
-)
+// tagAge is how long it is believed that a tag stands for what it stood for. Kubernetes' tags never move; those of
+// load balancers do, with security fixes.
+const tagAge = 24 * time.Hour
 
 // accepted are the forms of manifests, of one image and of one per platform, as OCI and docker write them.
 var accepted = strings.Join([]string{
@@ -76,25 +70,42 @@ func (s source) url(kind, identifier string) *url.URL {
 
 // image gets an image's blobs.
 func (f *Fetcher) image(ctx context.Context, item release.Item) (Fetched, error) {
+	got, s, err := f.locateImage(ctx, item)
+	if err != nil {
+		return Fetched{}, err
+	}
+	if err := f.imageBlobs(ctx, s, got, got.Blobs); err != nil {
+		f.cache.forget(s.subject(item.Arch)) // so that the next run asks anew
+		return Fetched{}, err
+	}
+	return got, nil
+}
+
+// locateImage is an image whose manifest is in the cache, and where it is. Its other blobs may not be there.
+func (f *Fetcher) locateImage(ctx context.Context, item release.Item) (Fetched, source, error) {
 	s, err := f.sourceOf(item.Image)
 	if err != nil {
-		return Fetched{}, fmt.Errorf("fetch %s: %w", item, err)
+		return Fetched{}, source{}, fmt.Errorf("fetch %s: %w", item, err)
 	}
-	at := s.url("manifests", s.tag)
-	subject := "image " + at.String() + " for linux/" + item.Arch
-	digest, err := f.digest(ctx, s, item, subject)
+	digest, err := f.digest(ctx, s, item)
 	if err != nil {
-		return Fetched{}, f.describe(item.String(), at, err)
+		return Fetched{}, source{}, f.describe(item.String(), s.url("manifests", s.tag), err)
 	}
 	got, err := f.imageAt(ctx, s, item, digest)
 	if err != nil {
-		f.cache.forget(subject) // so that the next run asks anew
+		f.cache.forget(s.subject(item.Arch))
 	}
-	return got, err
+	return got, s, err
+}
+
+// subject is what the cache's record of a tag is about.
+func (s source) subject(arch string) string {
+	return "image " + s.url("manifests", s.tag).String() + " for linux/" + arch
 }
 
 // digest is that of the manifest which an item's tag stands for on its platform.
-func (f *Fetcher) digest(ctx context.Context, s source, item release.Item, subject string) (string, error) {
+func (f *Fetcher) digest(ctx context.Context, s source, item release.Item) (string, error) {
+	subject := s.subject(item.Arch)
 	var known struct {
 		Digest string    `json:"digest"`
 		Asked  time.Time `json:"asked"`
@@ -120,77 +131,83 @@ func (f *Fetcher) digest(ctx context.Context, s source, item release.Item, subje
 	return digest, f.cache.remember(subject, known)
 }
 
-// imageAt gets the image with a digest.
+// imageAt is the image with a digest, as its manifest tells.
 func (f *Fetcher) imageAt(ctx context.Context, s source, item release.Item, digest string) (Fetched, error) {
-	at := s.url("manifests", digest)
-	manifest, blob, err := f.manifestAt(ctx, s, item, digest)
+	blobs, err := f.manifestAt(ctx, s, item, digest)
 	if err != nil {
-		return Fetched{}, f.describe(item.String(), at, err)
+		return Fetched{}, f.describe(item.String(), s.url("manifests", digest), err)
 	}
-	got := Fetched{Item: item, Digest: digest, Blobs: []bundle.Blob{blob}}
-	descriptors := append([]v1.Descriptor{manifest.Config}, manifest.Layers...)
-	total, done := int64(0), int64(0)
-	for _, d := range descriptors {
-		total += d.Size
+	if err := f.checkPlatform(ctx, s, item, blobs[1]); err != nil {
+		return Fetched{}, f.describe(item.String(), s.blobURL(blobs[1]), err)
 	}
-	for i, d := range descriptors {
-		where := s.url("blobs", d.Digest.String())
-		client, err := f.client(ctx, s)
-		if err != nil {
-			return Fetched{}, f.describe(item.String(), where, err)
-		}
-		blob, err := f.blob(ctx, download{
-			request: request{item: item.String(), client: client, url: where},
-			sum:     d.Digest.Hex, size: d.Size, limit: d.Size,
-			advance: func(n, _ int64) { f.tell(Event{item.String(), done + n, total}) },
-		})
-		if err == nil && i == 0 {
-			err = f.checkPlatform(blob, item.Arch)
-		}
-		if err == nil && blob.Size != d.Size {
-			err = fmt.Errorf("the manifest gives %s %d bytes, and it has %d", d.Digest, d.Size, blob.Size)
-		}
-		if err != nil {
-			return Fetched{}, f.describe(item.String(), where, err)
-		}
-		done += d.Size
-		if !slices.Contains(got.Blobs, blob) { // an empty layer may be there twice
-			got.Blobs = append(got.Blobs, blob)
-		}
-	}
-	return got, nil
+	return Fetched{Item: item, Digest: digest, Blobs: blobs}, nil
 }
 
-// manifestAt is the manifest with a digest, from the cache or the registry.
-func (f *Fetcher) manifestAt(ctx context.Context, s source, item release.Item, digest string) (*v1.Manifest, bundle.Blob, error) {
+// imageBlobs makes the cache have some of an image's blobs.
+func (f *Fetcher) imageBlobs(ctx context.Context, s source, image Fetched, wanted []bundle.Blob) error {
+	total, done := int64(0), int64(0)
+	for _, b := range wanted {
+		total += b.Size
+	}
+	for _, b := range wanted {
+		if b == image.Blobs[0] {
+			if _, err := f.manifestAt(ctx, s, image.Item, image.Digest); err != nil {
+				return f.describe(image.String(), s.url("manifests", image.Digest), err)
+			}
+		} else if err := f.imageBlob(ctx, s, image.Item, b, func(n, _ int64) { f.tell(Event{image.String(), done + n, total}) }); err != nil {
+			return f.describe(image.String(), s.blobURL(b), err)
+		}
+		done += b.Size
+	}
+	return nil
+}
+
+// imageBlob makes the cache have a blob that a manifest names.
+func (f *Fetcher) imageBlob(ctx context.Context, s source, item release.Item, b bundle.Blob, advance func(n, total int64)) error {
+	client, err := f.client(ctx, s)
+	if err != nil {
+		return err
+	}
+	got, err := f.blob(ctx, download{
+		request: request{item: item.String(), client: client, url: s.blobURL(b)},
+		sum:     b.SHA256, size: b.Size, limit: b.Size, advance: advance,
+	})
+	if err == nil && got.Size != b.Size {
+		err = fmt.Errorf("the manifest gives it %d bytes, and it has %d", b.Size, got.Size)
+	}
+	return err
+}
+
+func (s source) blobURL(b bundle.Blob) *url.URL { return s.url("blobs", "sha256:"+b.SHA256) }
+
+// manifestAt makes the cache have the manifest with a digest, and returns the blobs of its image.
+func (f *Fetcher) manifestAt(ctx context.Context, s source, item release.Item, digest string) ([]bundle.Blob, error) {
 	want, err := sumOf(digest)
 	if err != nil {
-		return nil, bundle.Blob{}, err
+		return nil, err
 	}
-	data, blob, cached := f.cachedManifest(want)
+	data, cached := f.cachedManifest(want)
 	if !cached {
 		if data, _, err = f.manifest(ctx, s, item, digest); err != nil {
-			return nil, bundle.Blob{}, err
+			return nil, err
 		}
 		if got := sum(data); got != want {
-			return nil, bundle.Blob{}, &mismatchError{got, want}
+			return nil, &mismatchError{got, want}
 		}
-		if blob, err = f.cache.put(bytes.NewReader(data)); err != nil {
-			return nil, bundle.Blob{}, err
+		if _, err = f.cache.put(bytes.NewReader(data)); err != nil {
+			return nil, err
 		}
 	}
-	manifest, err := parseManifest(data)
-	return manifest, blob, err
+	return bundle.ImageBlobs(data)
 }
 
 // cachedManifest reads a manifest of the cache. It is short, so it is verified again.
-func (f *Fetcher) cachedManifest(want string) ([]byte, bundle.Blob, bool) {
-	blob, ok := f.cache.find(want)
-	if !ok || blob.Size > maxManifest {
-		return nil, bundle.Blob{}, false
+func (f *Fetcher) cachedManifest(want string) ([]byte, bool) {
+	if blob, ok := f.cache.find(want); !ok || blob.Size > maxManifest {
+		return nil, false
 	}
 	data, err := os.ReadFile(f.cache.blob(want))
-	return data, blob, err == nil && sum(data) == want
+	return data, err == nil && sum(data) == want
 }
 
 // manifest asks a registry for a manifest, by tag or digest.
@@ -264,39 +281,37 @@ func choose(data []byte, arch string) (string, error) {
 	return "", fmt.Errorf("there is no image for linux/%s, only for %s", arch, strings.Join(there, ", "))
 }
 
-// parseManifest reads a manifest and checks what it claims.
-func parseManifest(data []byte) (*v1.Manifest, error) {
-	manifest, err := v1.ParseManifest(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("the manifest is malformed: %w", err)
-	}
-	if len(manifest.Layers) > maxLayers {
-		return nil, fmt.Errorf("the manifest has %d layers, more than %d", len(manifest.Layers), maxLayers)
-	}
-	for i, d := range append([]v1.Descriptor{manifest.Config}, manifest.Layers...) {
-		if _, err := sumOf(d.Digest.String()); err != nil {
-			return nil, fmt.Errorf("the manifest: %w", err)
-		}
-		if most := int64(maxLayer); d.Size < 0 || d.Size > most || i == 0 && d.Size > maxManifest {
-			return nil, fmt.Errorf("the manifest gives %s %d bytes, which it cannot have", d.Digest, d.Size)
-		}
-	}
-	return manifest, nil
+// platform is what an image is for.
+type platform struct {
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
 }
 
-// checkPlatform reads of an image's configuration what it is for: an image without an index says so nowhere else.
-func (f *Fetcher) checkPlatform(config bundle.Blob, arch string) error {
-	file, err := f.cache.Open(config.SHA256)
-	if err != nil {
-		return err
+// checkPlatform reads of an image's configuration what it is for: an image without an index says so nowhere else. What was
+// read once is remembered, so that the configuration is not needed again.
+func (f *Fetcher) checkPlatform(ctx context.Context, s source, item release.Item, config bundle.Blob) error {
+	subject := "platform of " + config.SHA256
+	var is platform
+	if !f.cache.recall(subject, &is) {
+		if err := f.imageBlob(ctx, s, item, config, func(int64, int64) {}); err != nil {
+			return err
+		}
+		file, err := f.cache.Open(config.SHA256)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		parsed, err := v1.ParseConfigFile(file)
+		if err != nil {
+			return fmt.Errorf("the image's configuration is malformed: %w", err)
+		}
+		is = platform{parsed.OS, parsed.Architecture}
+		if err := f.cache.remember(subject, is); err != nil {
+			return err
+		}
 	}
-	defer file.Close()
-	parsed, err := v1.ParseConfigFile(file)
-	if err != nil {
-		return fmt.Errorf("the image's configuration is malformed: %w", err)
-	}
-	if parsed.OS != "linux" || parsed.Architecture != arch {
-		return fmt.Errorf("the image is for %s/%s, not for linux/%s", parsed.OS, parsed.Architecture, arch)
+	if want := (platform{"linux", item.Arch}); is != want {
+		return fmt.Errorf("the image is for %s/%s, not for %s/%s", is.OS, is.Arch, want.OS, want.Arch)
 	}
 	return nil
 }

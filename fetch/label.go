@@ -20,7 +20,7 @@ func (f *Fetcher) Resolve(ctx context.Context, text string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is neither a Kubernetes version nor a label; hint: use one such as %s, or stable, or stable-1.37", text, config.Newest)
 	}
-	u, err := f.locate(label.URL())
+	u, err := f.address(label.URL())
 	if err != nil {
 		return "", err
 	}

@@ -40,6 +40,7 @@ type world struct {
 	mu       sync.Mutex
 	files    map[string][]byte
 	sent     map[string]int64        // bytes of bodies, by HOST/PATH, or by the path of a registry
+	asked    []string                // METHOD KEY of every request
 	faults   map[string]http.Handler // instead of what there is, by HOST/PATH or by the path of a registry
 	registry http.Handler
 	budget   atomic.Int64 // bytes after which every connection breaks off
@@ -197,6 +198,7 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 	counted := &counter{ResponseWriter: out, w: w, key: key}
 	w.mu.Lock()
+	w.asked = append(w.asked, r.Method+" "+key)
 	fault, data, ok := w.faults[key], w.files[key], false
 	if data != nil {
 		ok = true
@@ -250,6 +252,15 @@ func (w *world) taken() map[string]int64 {
 	sent := w.sent
 	w.sent = map[string]int64{}
 	return sent
+}
+
+// requests are those since the last call, as METHOD KEY.
+func (w *world) requests() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked := w.asked
+	w.asked = nil
+	return asked
 }
 
 // blobs are the bytes of blobs and files in taken, without checksums, manifests and the like.
