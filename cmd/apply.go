@@ -81,7 +81,7 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
-	release, err := flags.provide(ctx, streams, c, flags.sends())
+	release, err := flags.provide(ctx, streams, c, len(c.Nodes), flags.sends())
 	if err != nil {
 		return errors.Join(unreached, err)
 	}

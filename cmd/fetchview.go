@@ -14,16 +14,27 @@ type fetchView struct {
 	began  time.Time
 	mu     sync.Mutex
 	ended  map[string]bool
+	closed bool
 }
 
 func newFetchView(report workflow.Reporter) *fetchView {
 	return &fetchView{report: report, began: time.Now(), ended: map[string]bool{}}
 }
 
+// close ends the view: what is told later is not shown.
+func (v *fetchView) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.closed = true
+}
+
 func (v *fetchView) tell(e fetch.Event) {
 	const phase = "fetch"
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.closed {
+		return
+	}
 	done, known := v.ended[e.Item]
 	now := time.Now()
 	event := func(kind workflow.Kind) workflow.Event {

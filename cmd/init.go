@@ -146,7 +146,7 @@ func runInit(ctx context.Context, streams Streams, flags initFlags) error {
 	if err != nil {
 		return err
 	}
-	release, err := flags.provide(ctx, streams, c, flags.sends())
+	release, err := flags.provide(ctx, streams, c, 1, flags.sends())
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 		// A Ctrl-C does not keep the token from being removed.
 		err = errors.Join(err, j.Close(context.WithoutCancel(ctx)))
 	}()
-	release, err := flags.provide(ctx, streams, c, flags.sends())
+	release, err := flags.provide(ctx, streams, c, len(nodes), flags.sends())
 	if err != nil {
 		return errors.Join(unreached, err)
 	}

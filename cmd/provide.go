@@ -1,15 +1,26 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
+	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/courier/wire"
+	"github.com/myadm/myadm/delivery"
 	"github.com/myadm/myadm/fetch"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
 )
 
 // registerSource adds the flags that say where binaries and images come from.
@@ -18,6 +29,7 @@ func (t *target) registerSource(f *pflag.FlagSet) {
 	f.StringVar(&t.mirror, "mirror", "", "`URL` of a mirror of the makers' servers to fetch them from, without a bundle")
 	f.StringVar(&t.mirrorCA, "mirror-ca-file", "", "PEM `file` of certificate authorities of the mirror besides the system's")
 	f.StringVar(&t.mirrorLogin, "registry-config", "", "`file` with credentials of the mirror in the form of docker's config.json (default docker's own)")
+	f.StringVar(&t.delivery, "delivery", "", "how they reach the hosts: `way` auto, download (by the hosts themselves), upload, or peer (hosts pass them on)")
 }
 
 // overrideSource puts the flags over the document. A bundle and a mirror say the same thing: of the one that a flag names,
@@ -26,7 +38,7 @@ func (t *target) overrideSource(cfg *config.Cluster) {
 	a := &cfg.Spec.Artifacts
 	switch {
 	case t.bundle != "" && t.mirror == "":
-		*a = config.Artifacts{}
+		*a = config.Artifacts{Delivery: a.Delivery}
 	case t.mirror != "" && t.bundle == "":
 		a.Bundle = ""
 	}
@@ -34,28 +46,141 @@ func (t *target) overrideSource(cfg *config.Cluster) {
 	override(cfg, &a.Mirror, t.mirror, "--mirror", "spec.artifacts.mirror")
 	override(cfg, &a.CAFile, t.mirrorCA, "--mirror-ca-file", "spec.artifacts.caFile")
 	override(cfg, &a.CredentialsFile, t.mirrorLogin, "--registry-config", "spec.artifacts.credentialsFile")
+	override(cfg, &a.Delivery, t.delivery, "--delivery", "spec.artifacts.delivery")
 }
 
-// provide fetches from the document's mirror, if it names one, what the hosts of c need, and gives it to c as its bundle.
-// Nothing is fetched unless it is needed. release is to be called when c needs it no more.
-func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluster, needed bool) (release func(), err error) {
+// provide says how what is needed reaches the hosts: from c's bundle or, without one, from the document's mirror or the
+// makers' servers. Nothing but what is asked for later is fetched from there. hosts is how many are likely to get something.
+// release is to be called when the hosts need nothing more.
+func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluster, hosts int, needed bool) (release func(), err error) {
 	a := c.Config.Spec.Artifacts
-	if !needed || a.Mirror == "" || c.Bundle != nil || len(c.Nodes) == 0 {
-		return func() {}, nil
-	}
-	options := fetch.Options{Mirror: a.Mirror, CAFile: a.CAFile}
-	if a.CredentialsFile != "" {
-		if options.Keychain, err = fetch.KeychainFile(a.CredentialsFile); err != nil {
-			return nil, err
+	options := delivery.Options{Way: wayOf(c), Bundle: c.Bundle, Hosts: hosts, Now: c.Now, Warn: workflow.Warn}
+	closeSource := func() {}
+	if c.Bundle == nil && needed && len(c.Nodes) > 0 {
+		wanted := a.Mirror != ""
+		if !wanted {
+			if wanted, err = lacking(ctx, c); err != nil {
+				return nil, err
+			}
+		}
+		if wanted {
+			if closeSource, err = t.locate(ctx, streams, c, &options); err != nil {
+				return nil, err
+			}
+			c.Bundle = options.Bundle
 		}
 	}
-	report, closeView := newReporter(streams.Err, t.verbose)
-	defer closeView()
-	options.Progress = newFetchView(report).tell
-	f, err := fetch.New(ctx, options)
+	d := delivery.New(options)
+	c.Deliver(d)
+	return func() {
+		if err := d.Close(ctx); err != nil {
+			fmt.Fprintf(streams.Err, "warning: tidy up after the delivery: %v; the next run, or reset, does it\n", err)
+		}
+		closeSource()
+	}, nil
+}
+
+// wayOf is the document's way of delivery. A command on the machine itself has nobody to send anything to.
+func wayOf(c *cluster.Cluster) delivery.Way {
+	way := cmp.Or(c.Config.Spec.Artifacts.Delivery, config.DeliveryAuto)
+	if way == config.DeliveryAuto && len(c.Nodes) == 1 && c.Nodes[0].Spec.Address == "" {
+		way = config.DeliveryUpload
+	}
+	return delivery.Way(way)
+}
+
+// lacking tells whether a host lacks a kubelet of the cluster's version, or a runtime.
+func lacking(ctx context.Context, c *cluster.Cluster) (bool, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	var lacks atomic.Bool
+	for _, n := range c.Nodes {
+		g.Go(func() error {
+			script := "exec " + manifests.BinDir + "/kubelet --version"
+			if c.Config.Spec.Runtime.Type != config.RuntimeExisting {
+				script = "test -x " + manifests.BinDir + "/containerd && " + script
+			}
+			out, err := n.Query(ctx, host.Command("sh", "-c", script))
+			if _, ran := host.ExitCode(err); err != nil && !ran {
+				return err
+			}
+			if strings.TrimSpace(string(out)) != "Kubernetes "+c.Config.Spec.KubernetesVersion {
+				lacks.Store(true)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return lacks.Load(), err
+}
+
+// locate finds what the hosts need at the mirror or the makers' servers, without getting it.
+func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster, o *delivery.Options) (release func(), err error) {
+	options, err := fetchOptions(c.Config.Spec.Artifacts)
 	if err != nil {
 		return nil, err
 	}
+	if o.Net, err = netOf(c.Config.Spec); err != nil {
+		return nil, err
+	}
+	report, closeView := newReporter(streams.Err, t.verbose)
+	view := newFetchView(report)
+	options.Progress = view.tell
+	f, err := fetch.New(ctx, options)
+	if err != nil {
+		closeView()
+		return nil, err
+	}
+	located, err := f.Locate(ctx, c.Config.Spec.KubernetesVersion, archsOf(c), nil)
+	view.close() // what is fetched later, for a phase, is told by that phase
+	closeView()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	o.Bundle, o.Ensure = located.Bundle, located.Ensure
+	o.Origins = func(ctx context.Context) (map[string]delivery.Origin, error) { return originsOf(ctx, located) }
+	return func() {
+		_ = located.Bundle.Close()
+		_ = f.Close() // what is left in the cache is for the next run to bring below its limit
+	}, nil
+}
+
+// fetchOptions are those of the document.
+func fetchOptions(a config.Artifacts) (o fetch.Options, err error) {
+	o = fetch.Options{Mirror: a.Mirror, CAFile: a.CAFile}
+	if a.CredentialsFile != "" {
+		o.Keychain, err = fetch.KeychainFile(a.CredentialsFile)
+	}
+	return o, err
+}
+
+// netOf is how hosts get to the mirror or the makers' servers.
+func netOf(spec config.Spec) (n wire.Net, err error) {
+	if file := spec.Artifacts.CAFile; file != "" {
+		ca, err := os.ReadFile(file)
+		if err != nil {
+			return n, fmt.Errorf("read the authorities of the mirror: %w", err)
+		}
+		n.CA = string(ca)
+	}
+	p := spec.Proxy
+	n.Proxy = wire.Proxy{HTTP: string(p.HTTPProxy), HTTPS: string(p.HTTPSProxy), No: strings.Join(p.NoProxy, ",")}
+	return n, nil
+}
+
+func originsOf(ctx context.Context, located *fetch.Located) (map[string]delivery.Origin, error) {
+	sources, err := located.Sources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	origins := make(map[string]delivery.Origin, len(sources))
+	for sum, s := range sources {
+		origins[sum] = delivery.Origin{Source: wire.Source{URL: s.URL, Headers: s.Headers}, Blob: s.Blob, Member: s.Member}
+	}
+	return origins, nil
+}
+
+// archsOf are the architectures of the hosts.
+func archsOf(c *cluster.Cluster) []string {
 	var archs []string
 	for _, n := range c.Nodes {
 		if !slices.Contains(archs, n.Facts.Arch) {
@@ -63,14 +188,5 @@ func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluste
 		}
 	}
 	slices.Sort(archs)
-	b, err := f.Provide(ctx, c.Config.Spec.KubernetesVersion, archs, nil)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	c.Bundle = b
-	return func() {
-		// What is left in the cache is for the next run to bring below its limit.
-		_ = b.Close()
-		_ = f.Close()
-	}, nil
+	return archs
 }

@@ -30,6 +30,7 @@ type target struct {
 
 	bundle                        string
 	mirror, mirrorCA, mirrorLogin string
+	delivery                      string
 
 	sshKey            string
 	bastion           string

@@ -100,7 +100,7 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 			return errors.Join(unreached, err)
 		}
 	}
-	release, err := flags.provide(ctx, streams, c, true)
+	release, err := flags.provide(ctx, streams, c, len(c.Nodes), true)
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
@@ -214,7 +214,7 @@ func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, na
 	if err := upgrade.CheckNodes(ctx, c, from, nodes, flags.force); err != nil {
 		return err
 	}
-	release, err := flags.provide(ctx, streams, c, true)
+	release, err := flags.provide(ctx, streams, c, len(nodes), true)
 	if err != nil {
 		return errors.Join(unreached, err)
 	}

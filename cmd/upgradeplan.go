@@ -107,8 +107,8 @@ func (t *upgradeTarget) survey(ctx context.Context, streams Streams, version str
 	if err != nil {
 		return c, nil, err
 	}
-	if compares && (version != "" || c.Config.Spec.KubernetesVersion != from) {
-		release, err := t.provide(ctx, streams, c, true)
+	if compares && c.Config.Spec.Artifacts.Mirror != "" && (version != "" || c.Config.Spec.KubernetesVersion != from) {
+		release, err := t.provide(ctx, streams, c, 0, true)
 		if err != nil {
 			return c, nil, err
 		}

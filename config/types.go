@@ -177,7 +177,16 @@ type Artifacts struct {
 	Mirror          string `json:"mirror,omitempty"`          // URL of a mirror of the makers' servers, to fetch from instead; see ParseMirror
 	CAFile          string `json:"caFile,omitempty"`          // an authority of the mirror besides those of the system; PEM
 	CredentialsFile string `json:"credentialsFile,omitempty"` // a docker config.json with what the mirror asks for; default: docker's own
+	Delivery        string `json:"delivery,omitempty"`        // how they reach hosts; default auto
 }
+
+// The ways in which artifacts reach hosts.
+const (
+	DeliveryAuto     = "auto"     // each host the cheapest way that it has
+	DeliveryDownload = "download" // hosts fetch them from the mirror, or from the makers
+	DeliveryUpload   = "upload"   // each host is sent all of them
+	DeliveryPeer     = "peer"     // each is sent once, and hosts pass it on
+)
 
 // The key algorithms, named as kubeadm's encryptionAlgorithm names them.
 const (

@@ -113,6 +113,15 @@ func (v *validator) artifacts() {
 			}
 		}
 	}
+	switch a.Delivery {
+	case "", DeliveryAuto, DeliveryUpload, DeliveryPeer:
+	case DeliveryDownload:
+		if a.Bundle != "" {
+			v.errorf("spec.artifacts.delivery", "leave it out, or name a mirror instead of the bundle", "hosts cannot download what is in a bundle")
+		}
+	default:
+		v.errorf("spec.artifacts.delivery", "write auto, download, upload or peer", "%q is no way to deliver artifacts", a.Delivery)
+	}
 	v.localFile("spec.artifacts.caFile", a.CAFile)
 	v.localFile("spec.artifacts.credentialsFile", a.CredentialsFile)
 }

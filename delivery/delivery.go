@@ -60,8 +60,9 @@ type Options struct {
 	Bundle *bundle.Bundle // has all artifacts, or those that Ensure was called for
 	Hosts  int            // how many hosts are likely to get artifacts
 
-	// Origins tells where hosts can download blobs, by SHA-256. Without any, hosts download nothing.
-	Origins map[string]Origin
+	// Origins tells where hosts can download blobs, by SHA-256. It is called for every download, since permissions expire.
+	// nil: hosts can download nothing.
+	Origins func(ctx context.Context) (map[string]Origin, error)
 	Net     wire.Net // how hosts get there
 
 	// Ensure gets blobs into the bundle before they are sent; nil: it has them.
@@ -77,14 +78,8 @@ type Options struct {
 // Origin is where hosts can download a blob.
 type Origin struct {
 	Source wire.Source
-	Pack   *Pack // the blob is a member of the archive at Source; nil: it is there as it is
-}
-
-// Pack is a gzipped tar that a blob is a member of.
-type Pack struct {
-	SHA256 string // of the archive, lower-case hex
-	Size   int64  // of the archive, bytes
-	Member string
+	Blob   bundle.Blob // what is there: the blob itself, or an archive
+	Member string      // the blob's name in the archive, a gzipped tar; empty: it is none
 }
 
 // Delivery brings artifacts to hosts for as long as a run lasts. Its methods may be called for many hosts, and many times

@@ -58,12 +58,16 @@ func blobOf(w want, sources ...wire.Source) wire.Blob {
 
 // download has a host download what there are origins for. What is left is to come by another way.
 func (d *Delivery) download(ctx context.Context, s *site, wants []want) (left []want, err error) {
+	origins, err := d.Origins(ctx)
+	if err != nil {
+		return nil, err
+	}
 	request := &wire.Fetch{Net: d.Net}
 	asked := map[string]want{}
 	for _, w := range wants {
-		origin, known := d.Origins[w.blob.SHA256]
+		origin, known := origins[w.blob.SHA256]
 		_, twice := asked[w.blob.SHA256]
-		if !known || twice || origin.Pack != nil {
+		if !known || twice || origin.Member != "" {
 			left = append(left, w)
 			continue
 		}

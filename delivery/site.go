@@ -116,8 +116,12 @@ func (s *site) listen(ctx context.Context, cmd host.Cmd, heard func(wire.Event))
 
 // reaches tells why the host cannot download what it needs, or nothing. One of the origins stands for the others.
 func (s *site) reaches(ctx context.Context) (reason string, err error) {
+	origins, err := s.d.Origins(ctx)
+	if err != nil {
+		return "", err
+	}
 	var target wire.Target
-	for _, o := range s.d.Origins {
+	for _, o := range origins {
 		if target.URL == "" || o.Source.URL < target.URL {
 			target.Source = o.Source
 		}

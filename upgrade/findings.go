@@ -46,7 +46,6 @@ const (
 	findingExpired      = "certificate-expired"
 	findingEnding       = "certificate-ending"
 	findingDisk         = "disk-space"
-	findingNoBundle     = "no-bundle"
 	findingBundle       = "bundle-version"
 	findingIncomplete   = "bundle-incomplete"
 	findingUnknown      = "unknown"

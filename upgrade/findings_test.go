@@ -218,17 +218,8 @@ func TestFindings(t *testing.T) {
 		}, "bundle-incomplete", "cp-3", fatal, "the bundle lacks for amd64: registry.k8s.io/etcd:3.7.0-0"},
 		{"a bundle for other processors", func(s *State, _ *Target) { s.Host("w-1").BundleErr = errors.New("kubelet is not for arm64") },
 			"bundle-incomplete", "w-1", fatal, "not for arm64"},
-		{"no bundle", func(s *State, to *Target) {
+		{what: "no bundle: what hosts lack is fetched", edit: func(s *State, to *Target) {
 			to.Bundle = ""
-			for i := range s.Hosts {
-				h := &s.Hosts[i]
-				if h.Artifacts, h.Missing = nil, nil; h.Name != "w-1" {
-					runAt(t, h, newVersion)
-				}
-			}
-		}, "no-bundle", "w-1", fatal, "kubelet v1.37.2; hint: --bundle"},
-		{what: "no bundle, and a mirror", edit: func(s *State, to *Target) {
-			to.Bundle, to.Fetched = "", true
 			for i := range s.Hosts {
 				s.Hosts[i].Artifacts, s.Hosts[i].Missing = nil, nil
 			}

@@ -82,7 +82,9 @@ func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
 	case h.BundleErr != nil:
 		j.refuse(findingIncomplete, h.Name, "", "%v", h.BundleErr)
 		return
-	case j.to.Bundle != "" && j.to.Bundle != j.to.Version:
+	case j.to.Bundle == "":
+		return // it is fetched when it is needed
+	case j.to.Bundle != j.to.Version:
 		return // that is a finding of its own
 	}
 	var lacking []string
@@ -93,14 +95,7 @@ func (j *findingJudge) artifacts(h *HostState, p *HostPlan) {
 			lacking = append(lacking, image)
 		}
 	}
-	if j.to.Bundle == "" && !h.programs.Runs(kubelet, j.to.Version) {
-		lacking = append(lacking, kubelet+" "+j.to.Version)
-	}
-	switch {
-	case len(lacking) == 0, j.to.Bundle == "" && j.to.Fetched:
-	case j.to.Bundle == "":
-		j.refuse(findingNoBundle, h.Name, "--bundle PATH, --mirror URL, or spec.artifacts in the document", "there is no bundle to take from: %s", strings.Join(lacking, ", "))
-	default:
+	if len(lacking) > 0 {
 		j.refuse(findingIncomplete, h.Name, "make the bundle anew", "the bundle lacks for %s: %s", h.Arch, strings.Join(lacking, ", "))
 	}
 }

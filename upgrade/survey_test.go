@@ -227,7 +227,7 @@ func TestPreflight(t *testing.T) {
 	c := &cluster.Cluster{Config: &config.Cluster{}}
 	config.SetDefaults(c.Config)
 	refusal := func(ignore ...string) (names, warnings []string) {
-		phase := Preflight(c, PreflightOptions{Target: newVersion, State: s, Ignore: append(ignore, "no-bundle")})
+		phase := Preflight(c, PreflightOptions{Target: newVersion, State: s, Ignore: ignore})
 		runner := workflow.Runner{Report: func(e workflow.Event) {
 			if e.Kind == workflow.Warning {
 				warnings = append(warnings, e.Message)

@@ -10,8 +10,7 @@ type Target struct {
 	Version string        // of Kubernetes, vX.Y.Z
 	Force   bool          // an older patch release will do
 	Images  config.Images // of that version
-	Bundle  string        // the version that the bundle is of; empty: there is no bundle
-	Fetched bool          // without a bundle: what hosts lack is fetched when it is needed
+	Bundle  string        // the version that the bundle is of; empty: what hosts lack is fetched when it is needed
 }
 
 // TargetOf is a version with what goes with it in a cluster, whatever version c's document has. A version that myadm does not
@@ -24,7 +23,6 @@ func TargetOf(c *cluster.Cluster, version string, force bool) (Target, error) {
 		return Target{}, err
 	}
 	to := Target{Version: version, Force: force, Images: images}
-	to.Fetched = c.Config.Spec.Artifacts.Mirror != ""
 	if c.Bundle != nil {
 		to.Bundle = c.Bundle.Index.KubernetesVersion
 	}
