@@ -28,18 +28,22 @@ type Event interface {
 type Progress struct {
 	SHA256 string `json:"sha256"`
 	Bytes  int64  `json:"bytes"` // on the host's disk so far
-	Size   int64  `json:"size"`  // of the whole blob, in bytes
+	Size   int64  `json:"size"`  // of the whole blob, in bytes; 0 while it is not known
 }
 
-// Fetched is a blob that is in place, whole and verified.
+// Fetched is a blob that is in place, whole and verified, or whose files are, when it was to be unpacked.
 type Fetched struct {
 	SHA256   string `json:"sha256"`
 	Path     string `json:"path"`
 	Source   string `json:"source,omitempty"` // the URL that gave the last bytes; empty: nothing was asked, it was there
 	Received int64  `json:"received"`         // bytes that came over the network, wasted ones included
+
+	// Kept tells of a blob to unpack that it is at its path itself, as Unpack.Keep wants it. It is not where its files
+	// were in place before: they are what counts.
+	Kept bool `json:"kept,omitempty"`
 }
 
-// Failed is a blob that could not be had. What was at its path is still there.
+// Failed is a blob that could not be had, or not be unpacked. What was at its path, or at those of its files, is still there.
 type Failed struct {
 	SHA256   string    `json:"sha256"`
 	Path     string    `json:"path"`

@@ -40,10 +40,12 @@ type Fetch struct {
 // Blob is a file, known by its content, and where to get it.
 type Blob struct {
 	SHA256  string      `json:"sha256"`         // lower-case hex of the whole content
-	Size    int64       `json:"size"`           // bytes
+	Size    int64       `json:"size"`           // bytes; -1: unknown, at most MaxSize, and the sum decides
 	Path    string      `json:"path"`           // where it belongs: absolute and clean; missing folders are made with mode 0755
 	Mode    fs.FileMode `json:"mode,omitempty"` // permission bits; 0: 0644
 	Sources []Source    `json:"sources"`        // in the order in which they are asked
+
+	Unpack *Unpack `json:"unpack,omitempty"` // nil: the blob is what is wanted
 }
 
 // Source is a URL of a blob, at a web server or at another host's courier.
@@ -118,10 +120,18 @@ func (f *Fetch) Check() error {
 	seen := map[string]bool{}
 	for _, b := range f.Blobs {
 		errs = append(errs, b.check())
-		if seen[b.Path] {
-			errs = append(errs, fmt.Errorf("path %q is there twice", b.Path))
+		paths := []string{b.Path}
+		if b.Unpack != nil {
+			for _, file := range b.Unpack.Files {
+				paths = append(paths, file.Path)
+			}
 		}
-		seen[b.Path] = true
+		for _, p := range paths {
+			if seen[p] {
+				errs = append(errs, fmt.Errorf("path %q is there twice", p))
+			}
+			seen[p] = true
+		}
 	}
 	if len(f.Blobs) == 0 {
 		errs = append(errs, errors.New("there is no blob to fetch"))
@@ -133,25 +143,38 @@ func (f *Fetch) Check() error {
 }
 
 func (b Blob) check() error {
-	switch {
-	case !IsSHA256(b.SHA256):
-		return fmt.Errorf("%q is not a SHA-256 in lower-case hex", b.SHA256)
-	case b.Size < 0:
-		return fmt.Errorf("blob %s: size %d is negative", b.SHA256, b.Size)
-	case !cleanPath(b.Path):
-		return fmt.Errorf("blob %s: path %q is not absolute and clean", b.SHA256, b.Path)
-	case b.Mode&^fs.ModePerm != 0:
-		return fmt.Errorf("blob %s: mode %#o has more than permission bits", b.SHA256, b.Mode)
+	switch err := checkFile(b.SHA256, b.Path, b.Mode); {
+	case err != nil:
+		return err
+	case b.Size < -1:
+		return fmt.Errorf("blob %s: size %d is negative; hint: one that is not known is -1", b.SHA256, b.Size)
 	case len(b.Sources) == 0:
 		return fmt.Errorf("blob %s has no source", b.SHA256)
 	}
 	var errs []error
+	if b.Unpack != nil {
+		if err := b.Unpack.check(); err != nil {
+			errs = append(errs, fmt.Errorf("blob %s: unpack: %w", b.SHA256, err))
+		}
+	}
 	for _, s := range b.Sources {
 		if err := s.check(); err != nil {
 			errs = append(errs, fmt.Errorf("blob %s: %w", b.SHA256, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func checkFile(sum, path string, mode fs.FileMode) error {
+	switch {
+	case !IsSHA256(sum):
+		return fmt.Errorf("%q is not a SHA-256 in lower-case hex", sum)
+	case !cleanPath(path):
+		return fmt.Errorf("blob %s: path %q is not absolute and clean", sum, path)
+	case mode&^fs.ModePerm != 0:
+		return fmt.Errorf("blob %s: mode %#o has more than permission bits", sum, mode)
+	}
+	return nil
 }
 
 func (s Source) check() error {

@@ -18,6 +18,7 @@ var hexSum = strings.Repeat("0a", 32)
 var events = []wire.Event{
 	wire.Progress{SHA256: hexSum, Bytes: 1, Size: 2},
 	wire.Fetched{SHA256: hexSum, Path: "/a", Source: "https://a/b", Received: 3},
+	wire.Fetched{SHA256: hexSum, Path: "/a", Kept: true},
 	wire.Failed{SHA256: hexSum, Path: "/a", Cause: wire.CauseContent, Attempts: []wire.Attempt{{URL: "https://a/b", Error: "x"}}},
 	wire.Listening{Address: "10.0.0.1:4000"},
 	wire.Served{Bytes: 1, Requests: 2, Refused: 3},
@@ -163,13 +164,39 @@ func TestCheck(t *testing.T) {
 		change(&b)
 		return &wire.Fetch{Blobs: []wire.Blob{b}}
 	}
+	unpack := func(change func(b *wire.Blob)) wire.Request {
+		return fetch(func(b *wire.Blob) {
+			b.Unpack = &wire.Unpack{Format: wire.TarGzip, Files: []wire.File{
+				{Member: "bin/x", SHA256: hexSum, Path: "/x"}, {Member: "bin/y", SHA256: hexSum, Size: wire.MaxSize, Path: "/y"},
+			}}
+			change(b)
+		})
+	}
 	for _, test := range []struct {
 		request wire.Request
 		want    string // empty: it is fine
 	}{
 		{fetch(func(*wire.Blob) {}), ""},
 		{fetch(func(b *wire.Blob) { b.SHA256 = "x" }), `"x" is not a SHA-256`},
-		{fetch(func(b *wire.Blob) { b.Size = -1 }), "size -1 is negative"},
+		{fetch(func(b *wire.Blob) { b.Size = -2 }), "size -2 is negative"},
+		{fetch(func(b *wire.Blob) { b.Size = -1 }), ""},
+		{unpack(func(*wire.Blob) {}), ""},
+		{unpack(func(b *wire.Blob) { b.Unpack.Format = "zip" }), `format "zip" is none of tar+gzip and zstd`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Format = wire.Zstd }), "zstd holds one file, not 2"},
+		{unpack(func(b *wire.Blob) { b.Unpack.Format, b.Unpack.Files = wire.Zstd, b.Unpack.Files[:1] }), `has member "bin/x"`},
+		{unpack(func(b *wire.Blob) {
+			b.Unpack = &wire.Unpack{Format: wire.Zstd, Files: []wire.File{{SHA256: hexSum, Path: "/x"}}}
+		}), ""},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files = nil }), "there is no file to take out"},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[0].Member = "" }), `a file of tar+gzip has member ""`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Member = "bin/x" }), `member "bin/x" is there twice`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Path = "/x" }), `path "/x" is there twice`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Path = "/a/b" }), `path "/a/b" is there twice`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Path = "y" }), `path "y" is not absolute`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].SHA256 = "x" }), `unpack: "x" is not a SHA-256`},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Mode = 0o4755 }), "more than permission bits"},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Size = wire.MaxSize + 1 }), "is not between 0 and 4294967296"},
+		{unpack(func(b *wire.Blob) { b.Unpack.Files[1].Size = -1 }), "size -1 is not between"},
 		{fetch(func(b *wire.Blob) { b.Path = "a" }), `path "a" is not absolute and clean`},
 		{fetch(func(b *wire.Blob) { b.Path = "/a/../b" }), "not absolute and clean"},
 		{fetch(func(b *wire.Blob) { b.Path = "/" }), "not absolute and clean"},

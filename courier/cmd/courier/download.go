@@ -35,7 +35,9 @@ type download struct {
 func (d *download) run(ctx context.Context) wire.Event {
 	source, attempts, err := d.get(ctx)
 	if err == nil {
-		return wire.Fetched{SHA256: d.blob.SHA256, Path: d.blob.Path, Source: source, Received: d.received.Load()}
+		return wire.Fetched{
+			SHA256: d.blob.SHA256, Path: d.blob.Path, Source: source, Received: d.received.Load(), Kept: kept(d.blob),
+		}
 	}
 	failed := wire.Failed{
 		SHA256: d.blob.SHA256, Path: d.blob.Path, Cause: wire.CauseHost, Received: d.received.Load(), Attempts: attempts,
@@ -52,7 +54,7 @@ func (d *download) run(ctx context.Context) wire.Event {
 
 // get returns which source gave the blob, or what was tried and the last error.
 func (d *download) get(ctx context.Context) (source string, attempts []wire.Attempt, err error) {
-	if there, err := inPlace(ctx, d.blob); there || err != nil {
+	if there, err := d.done(ctx); there || err != nil {
 		return "", nil, err
 	}
 	part, err := openPartial(ctx, d.blob)
@@ -60,40 +62,68 @@ func (d *download) get(ctx context.Context) (source string, attempts []wire.Atte
 		return "", nil, err
 	}
 	defer part.close()
-	if there, err := inPlace(ctx, d.blob); there || err != nil { // the program that had the lock got it
+	there, err := d.done(ctx) // the program that had the lock may have got it
+	if !there && err == nil {
+		there, err = unpackPlaced(ctx, d.blob)
+	}
+	if there {
 		part.discard()
+	}
+	if there || err != nil {
 		return "", nil, err
 	}
 	d.onDisk.Store(part.size)
+	if part.whole() {
+		return "", nil, d.finish(ctx, part)
+	}
 	if part.size == d.blob.Size {
-		if part.whole() {
-			return "", nil, part.place()
-		}
 		if err := part.reset(); err != nil {
 			return "", nil, err
 		}
 	}
-	done := make([]bool, len(d.blob.Sources)) // those that will not have it a second later either
-	for pass := 0; pass < d.passes && slices.Contains(done, false); pass++ {
+	useless := make([]bool, len(d.blob.Sources)) // those that will not have it a second later either
+	for pass := 0; pass < d.passes && slices.Contains(useless, false); pass++ {
 		if pass > 0 && !wait(ctx, time.Duration(pass)*passPause) {
 			break
 		}
 		for i, s := range d.blob.Sources {
-			if done[i] {
+			if useless[i] {
 				continue
 			}
 			f := d.from(ctx, s, part)
 			if f == nil {
-				return wire.CleanURL(s.URL), nil, part.place()
+				return wire.CleanURL(s.URL), nil, d.finish(ctx, part)
 			}
 			if f.cause == wire.CauseSpace || f.cause == wire.CauseHost || ctx.Err() != nil {
 				return "", nil, f
 			}
 			attempts = append(attempts, wire.Attempt{URL: wire.CleanURL(s.URL), Error: f.Error()})
-			done[i], err = !f.passing, f
+			useless[i], err = !f.passing, f
 		}
 	}
 	return "", attempts, err
+}
+
+// done tells whether there is nothing to do: the blob is in place, or all that is to be taken out of it.
+func (d *download) done(ctx context.Context) (bool, error) {
+	if d.blob.Unpack != nil {
+		return unpacked(ctx, d.blob)
+	}
+	return inPlace(ctx, d.blob)
+}
+
+// finish puts a whole blob in place, or what is to be taken out of it.
+func (d *download) finish(ctx context.Context, part *partial) error {
+	if u := d.blob.Unpack; u != nil {
+		if err := unpack(ctx, u, part.file); err != nil {
+			return err
+		}
+		if !u.Keep {
+			part.discard()
+			return nil
+		}
+	}
+	return part.place()
 }
 
 // from fills the file from one source. A source that breaks off is asked for the rest at once. Bytes that came in several
@@ -154,8 +184,13 @@ func (d *download) ask(ctx context.Context, s wire.Source, part *partial) *fault
 		return answered(resp, s)
 	}
 	d.onDisk.Store(part.size)
-	if have := part.size + resp.ContentLength; resp.ContentLength >= 0 && have != d.blob.Size {
-		return content("it has %d bytes, not %d", have, d.blob.Size)
+	if have := part.size + resp.ContentLength; resp.ContentLength >= 0 {
+		switch {
+		case d.blob.Size >= 0 && have != d.blob.Size:
+			return content("it has %d bytes, not %d", have, d.blob.Size)
+		case have > limit(d.blob):
+			return content("it has %d bytes, more than %d", have, limit(d.blob))
+		}
 	}
 	return d.receive(ctx, cancel, resp.Body, part)
 }
@@ -170,11 +205,11 @@ func (d *download) receive(ctx context.Context, cancel context.CancelCauseFunc, 
 		n, err := body.Read(buffer)
 		clock.Reset(d.stall)
 		d.received.Add(int64(n))
-		if part.size+int64(n) > d.blob.Size {
+		if part.size+int64(n) > limit(d.blob) {
 			if err := part.reset(); err != nil {
 				return local(err)
 			}
-			return content("it sends more than %d bytes", d.blob.Size)
+			return content("it sends more than %d bytes", limit(d.blob))
 		}
 		if _, err := part.Write(buffer[:n]); err != nil {
 			return local(err)
@@ -190,7 +225,7 @@ func (d *download) receive(ctx context.Context, cancel context.CancelCauseFunc, 
 		case err != nil:
 			return &fault{
 				cause: wire.CauseSource, passing: true,
-				err: fmt.Errorf("it broke off after %d of %d bytes: %w", part.size, d.blob.Size, err),
+				err: fmt.Errorf("it broke off after %d%s bytes: %w", part.size, ofSize(d.blob), err),
 			}
 		}
 	}
@@ -217,17 +252,33 @@ func validator(h http.Header) string {
 	return h.Get("Last-Modified")
 }
 
-// continues checks the Content-Range of an answer, "bytes FIRST-LAST/TOTAL".
+// continues checks the Content-Range of an answer, "bytes FIRST-LAST/TOTAL". A size below 0 is not known.
 func continues(header string, first, size int64) *fault {
 	var from, to int64
 	var total string
 	if _, err := fmt.Sscanf(header, "bytes %d-%d/%s", &from, &to, &total); err != nil || from != first {
 		return content("asked for the bytes from %d, it answers with Content-Range %.80q", first, header)
 	}
-	if n, err := strconv.ParseInt(total, 10, 64); total != "*" && (err != nil || n != size) {
+	if n, err := strconv.ParseInt(total, 10, 64); total != "*" && size >= 0 && (err != nil || n != size) {
 		return content("it has %.20s bytes, not %d", total, size)
 	}
 	return nil
+}
+
+// limit is how long the blob may be.
+func limit(b wire.Blob) int64 {
+	if b.Size < 0 {
+		return wire.MaxSize
+	}
+	return b.Size
+}
+
+// ofSize is " of SIZE" where that is known.
+func ofSize(b wire.Blob) string {
+	if b.Size < 0 {
+		return ""
+	}
+	return fmt.Sprintf(" of %d", b.Size)
 }
 
 // wait tells whether the time has passed and ctx has not ended.

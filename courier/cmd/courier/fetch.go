@@ -87,7 +87,7 @@ func tellProgress(ctx context.Context, downloads []*download, out *output) {
 		for i, d := range downloads {
 			if n := d.onDisk.Load(); n != told[i] {
 				told[i] = n
-				out.emit(wire.Progress{SHA256: d.blob.SHA256, Bytes: n, Size: d.blob.Size})
+				out.emit(wire.Progress{SHA256: d.blob.SHA256, Bytes: n, Size: max(d.blob.Size, 0)})
 			}
 		}
 	}

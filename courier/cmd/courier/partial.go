@@ -51,7 +51,7 @@ func openPartial(ctx context.Context, b wire.Blob) (*partial, error) {
 		file.Close()
 		return nil, local(err)
 	}
-	if p.size > b.Size {
+	if p.size > limit(b) {
 		if err := p.reset(); err != nil {
 			file.Close()
 			return nil, err
@@ -133,7 +133,7 @@ func (p *partial) reset() error {
 
 // whole tells whether the file is the blob.
 func (p *partial) whole() bool {
-	return p.size == p.blob.Size && hex.EncodeToString(p.hash.Sum(nil)) == p.blob.SHA256
+	return (p.blob.Size < 0 || p.size == p.blob.Size) && hex.EncodeToString(p.hash.Sum(nil)) == p.blob.SHA256
 }
 
 // place puts the file where it belongs, atomically.
@@ -197,7 +197,7 @@ func urlSum(url string) string {
 // inPlace tells whether the blob is at its path, and gives it its mode.
 func inPlace(ctx context.Context, b wire.Blob) (bool, error) {
 	info, err := os.Lstat(b.Path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() != b.Size {
+	if err != nil || !info.Mode().IsRegular() || (b.Size >= 0 && info.Size() != b.Size) {
 		return false, nil // it is made or replaced; what hinders that is told then
 	}
 	file, err := os.Open(b.Path)

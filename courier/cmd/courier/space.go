@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/myadm/myadm/courier/wire"
@@ -20,7 +21,7 @@ type demand struct {
 func enoughSpace(blobs []wire.Blob) error {
 	var devices []uint64
 	demands := map[uint64]*demand{}
-	for _, b := range blobs {
+	for _, b := range wanted(blobs) {
 		dir, device, err := existing(filepath.Dir(b.Path))
 		if err != nil {
 			return local(err)
@@ -50,9 +51,27 @@ func enoughSpace(blobs []wire.Blob) error {
 	return nil
 }
 
-// missing is what a blob still takes: nothing when a file of its size is there, which has its content in general.
+// wanted are the files that blobs become: the blobs themselves, and what is taken out of them. A packed blob is there for a
+// while at least, unless its files are there already.
+func wanted(blobs []wire.Blob) []wire.Blob {
+	var all []wire.Blob
+	for _, b := range blobs {
+		if b.Unpack == nil {
+			all = append(all, b)
+			continue
+		}
+		files := asBlobs(b.Unpack)
+		if slices.ContainsFunc(files, func(f wire.Blob) bool { return missing(f) > 0 }) {
+			all = append(append(all, b), files...)
+		}
+	}
+	return all
+}
+
+// missing is what a blob still takes: nothing when a file of its size is there, which has its content in general. A blob
+// of an unknown size takes nothing that is known of.
 func missing(b wire.Blob) int64 {
-	if info, err := os.Lstat(b.Path); err == nil && info.Mode().IsRegular() && info.Size() == b.Size {
+	if info, err := os.Lstat(b.Path); b.Size < 0 || err == nil && info.Mode().IsRegular() && info.Size() == b.Size {
 		return 0
 	}
 	if info, err := os.Lstat(partialPath(b)); err == nil && info.Size() <= b.Size {
