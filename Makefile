@@ -17,7 +17,7 @@ COURIERS := amd64 arm64
 TOOLS    := ssh:openssh-client openssl:openssl
 
 .PHONY: build
-build: ## bin/myadm and bin/lab, static
+build: courier ## bin/myadm with its couriers, and bin/lab, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/myadm ./cmd/myadm
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/lab ./e2e/lab/cmd/lab
 

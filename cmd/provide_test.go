@@ -9,6 +9,7 @@ import (
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host/hosttest"
 )
 
 // Only phases that send something need what there is to send.
@@ -52,26 +53,43 @@ func TestSourceFlags(t *testing.T) {
 	}
 }
 
-// Nobody is asked where there is no mirror, or a bundle, and what the mirror says is told.
+// Nobody is asked for phases that send nothing, and what cannot be had is told before anything is done.
 func TestProvide(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	c := &cluster.Cluster{Config: &config.Cluster{}, Nodes: []*cluster.Node{{Facts: cluster.Facts{Arch: "amd64"}}}}
 	config.SetDefaults(c.Config)
 	var flags target
 	var out bytes.Buffer
-	release, err := flags.provide(t.Context(), Streams{Err: &out}, c, true)
-	if err != nil || c.Bundle != nil {
-		t.Errorf("without a mirror: %v, %v", c.Bundle, err)
-	}
-	release()
 	c.Config.Spec.Artifacts.Mirror = "http://127.0.0.1:1/k8s" // nobody listens there
-	release, err = flags.provide(t.Context(), Streams{Err: &out}, c, false)
+	release, err := flags.provide(t.Context(), Streams{Err: &out}, c, 1, false)
 	if err != nil || c.Bundle != nil {
 		t.Errorf("for phases that send nothing: %v, %v", c.Bundle, err)
 	}
 	release()
 	c.Nodes[0].Facts.Arch = "riscv64"
-	if _, err := flags.provide(t.Context(), Streams{Err: &out}, c, true); err == nil || !strings.Contains(err.Error(), "riscv64") {
+	if _, err := flags.provide(t.Context(), Streams{Err: &out}, c, 1, true); err == nil || !strings.Contains(err.Error(), "riscv64") {
 		t.Errorf("for processors that nobody builds for: %v", err)
+	}
+}
+
+// A host that has a kubelet of the version and a runtime lacks nothing, and so nobody is asked.
+func TestLacking(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer func(*hosttest.Rule)
+		want   bool
+	}{
+		{"bare", func(r *hosttest.Rule) { r.Fail(1, "") }, true},
+		{"another version", func(r *hosttest.Rule) { r.Return("Kubernetes v1.36.3\n") }, true},
+		{"prepared", func(r *hosttest.Rule) { r.Return("Kubernetes v1.37.2\n") }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := hosttest.New(t, "h1")
+			tt.answer(f.On("sh", "-c", "test -x /usr/local/bin/containerd && exec /usr/local/bin/kubelet --version"))
+			c := &cluster.Cluster{Config: &config.Cluster{Spec: config.Spec{KubernetesVersion: "v1.37.2"}}, Nodes: []*cluster.Node{{Host: f}}}
+			if got, err := lacking(t.Context(), c); got != tt.want || err != nil {
+				t.Errorf("%t, %v", got, err)
+			}
+		})
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
+	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/courier/wire"
 )
 
@@ -21,23 +23,36 @@ func (f failure) err() error { return fmt.Errorf("fetch %s: %w", f.name, f.why) 
 // final tells whether no other way will help: the fault is the host's own.
 func (f failure) final() bool { return f.why.Cause == wire.CauseSpace || f.why.Cause == wire.CauseHost }
 
-// fetch has a host fetch blobs, each from its sources, and tells which arrive as they do. What failed for a fault of the
-// host's own is an error.
-func (s *site) fetch(ctx context.Context, request *wire.Fetch, wants map[string]want, arrived func(want)) ([]failure, error) {
+// parcel is what a courier gets in one: a blob, or an archive of several.
+type parcel struct {
+	wants []want
+	size  int64 // of what travels, bytes
+}
+
+// told tells that so many bytes of a parcel are on the host.
+func (p parcel) told(bytes int64) {
+	for _, w := range p.wants {
+		if p.size > 0 {
+			w.told(int64(float64(w.blob.Size) * min(float64(bytes)/float64(p.size), 1)))
+		}
+	}
+}
+
+// fetch has a host fetch parcels, by the SHA-256 of what travels, each from its sources, and tells what arrives as it does.
+// What failed for a fault of the host's own is an error.
+func (s *site) fetch(ctx context.Context, request *wire.Fetch, parcels map[string]parcel, arrived func(want)) ([]failure, error) {
 	var failed []failure
 	err := s.ask(ctx, request, func(e wire.Event) {
 		switch e := e.(type) {
 		case wire.Progress:
-			if w, ok := wants[e.SHA256]; ok {
-				w.told(min(e.Bytes, w.blob.Size))
-			}
+			parcels[e.SHA256].told(e.Bytes)
 		case wire.Fetched:
-			if w, ok := wants[e.SHA256]; ok {
-				w.told(w.blob.Size)
+			parcels[e.SHA256].told(parcels[e.SHA256].size)
+			for _, w := range parcels[e.SHA256].wants {
 				arrived(w)
 			}
 		case wire.Failed:
-			if w, ok := wants[e.SHA256]; ok {
+			for _, w := range parcels[e.SHA256].wants {
 				failed = append(failed, failure{w, e})
 			}
 		}
@@ -63,21 +78,38 @@ func (d *Delivery) download(ctx context.Context, s *site, wants []want) (left []
 		return nil, err
 	}
 	request := &wire.Fetch{Net: d.Net}
-	asked := map[string]want{}
+	parcels := map[string]parcel{}
+	archives := map[string]*wire.Unpack{}
 	for _, w := range wants {
 		origin, known := origins[w.blob.SHA256]
-		_, twice := asked[w.blob.SHA256]
-		if !known || twice || origin.Member != "" {
+		sum := origin.Blob.SHA256
+		before, twice := parcels[sum]
+		archive := archives[sum]
+		switch {
+		case !known, twice && archive == nil:
 			left = append(left, w)
 			continue
+		case origin.Member == "":
+			request.Blobs = append(request.Blobs, blobOf(w, origin.Source))
+		case archive == nil:
+			archive = &wire.Unpack{Format: wire.TarGzip}
+			archives[sum] = archive
+			request.Blobs = append(request.Blobs, wire.Blob{
+				SHA256: sum, Size: origin.Blob.Size, Path: path.Join(d.Dir, bundle.BlobPath(sum)), Mode: 0o600,
+				Sources: []wire.Source{origin.Source}, Unpack: archive,
+			})
 		}
-		asked[w.blob.SHA256] = w
-		request.Blobs = append(request.Blobs, blobOf(w, origin.Source))
+		if archive != nil {
+			archive.Files = append(archive.Files, wire.File{
+				Member: origin.Member, SHA256: w.blob.SHA256, Size: w.blob.Size, Path: w.path, Mode: fs.FileMode(w.mode),
+			})
+		}
+		parcels[sum] = parcel{append(before.wants, w), origin.Blob.Size}
 	}
 	if len(request.Blobs) == 0 {
 		return left, nil
 	}
-	failed, err := s.fetch(ctx, request, asked, func(w want) { d.swarm.has(s, w) })
+	failed, err := s.fetch(ctx, request, parcels, func(w want) { d.swarm.has(s, w) })
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +122,7 @@ func (d *Delivery) download(ctx context.Context, s *site, wants []want) (left []
 		return nil, errors.Join(errs...)
 	}
 	if len(errs) > 0 {
-		d.Warn(ctx, fmt.Sprintf("%d of %d downloads failed and come another way: %v", len(errs), len(request.Blobs), errs[0]))
+		d.Warn(ctx, fmt.Sprintf("%d of %d downloads failed and come another way: %v", len(errs), len(wants), errs[0]))
 	}
 	return left, nil
 }

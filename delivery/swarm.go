@@ -242,8 +242,8 @@ func (d *Delivery) carryOut(ctx context.Context, s *site, t task) (left []want, 
 		d.swarm.has(s, *t.send)
 		return nil, nil
 	}
-	request := &wire.Fetch{Passes: 1}
-	asked := map[string]want{}
+	request := &wire.Fetch{}
+	asked := map[string]parcel{}
 	for _, p := range t.peers {
 		var sources []wire.Source
 		for _, h := range p.from {
@@ -260,7 +260,7 @@ func (d *Delivery) carryOut(ctx context.Context, s *site, t task) (left []want, 
 			left = append(left, p.want)
 			continue
 		}
-		asked[p.blob.SHA256] = p.want
+		asked[p.blob.SHA256] = parcel{[]want{p.want}, p.blob.Size}
 		request.Blobs = append(request.Blobs, blobOf(p.want, sources...))
 	}
 	if len(asked) == 0 {
