@@ -303,7 +303,7 @@ func (c *Cluster) Delivery() *delivery.Delivery {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.deliver == nil {
-		c.deliver = delivery.New(delivery.Options{Way: delivery.Upload, Bundle: c.Bundle, Now: c.Now})
+		return delivery.New(delivery.Options{Way: delivery.Upload, Bundle: c.Bundle, Now: c.Now})
 	}
 	return c.deliver
 }

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluste
 
 // wayOf is the document's way of delivery. A command on the machine itself has nobody to send anything to.
 func wayOf(c *cluster.Cluster) delivery.Way {
-	way := cmp.Or(c.Config.Spec.Artifacts.Delivery, config.DeliveryAuto)
+	way := c.Config.Spec.Artifacts.Delivery
 	if way == config.DeliveryAuto && len(c.Nodes) == 1 && c.Nodes[0].Spec.Address == "" {
 		way = config.DeliveryUpload
 	}

@@ -20,11 +20,15 @@ func TestValidateArtifacts(t *testing.T) {
 		{"files of no mirror", Artifacts{CAFile: "ca.crt", CredentialsFile: "config.json"}, []string{
 			"spec.artifacts.caFile: there is no mirror", "spec.artifacts.credentialsFile: there is no mirror",
 		}},
+		{"no way", Artifacts{Delivery: "pigeon"}, []string{`spec.artifacts.delivery: "pigeon" is no way`}},
+		{"a bundle to download", Artifacts{Bundle: "k.tar", Delivery: DeliveryDownload}, []string{"spec.artifacts.delivery: hosts cannot download"}},
+		{"a bundle for peers", Artifacts{Bundle: "k.tar", Delivery: DeliveryPeer}, nil},
 		{"a URL for a file", Artifacts{Mirror: "https://m", CAFile: "https://m/ca.crt"}, []string{"spec.artifacts.caFile: it is a URL and not a file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &Cluster{}
 			c.Spec.Artifacts = tt.artifacts
+			SetDefaults(c)
 			v := &validator{c: c}
 			v.artifacts()
 			if len(v.errs) != len(tt.want) {

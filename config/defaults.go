@@ -32,6 +32,7 @@ func SetDefaults(c *Cluster) {
 	fill(&s.Runtime.Type, RuntimeContainerd)
 	fill(&s.Runtime.Socket, ContainerdSocket)
 	fill(&s.ImageRepository, DefaultImageRepository)
+	fill(&s.Artifacts.Delivery, DeliveryAuto)
 	for i := range s.Hosts {
 		if s.Hosts[i].Roles == nil {
 			s.Hosts[i].Roles = []Role{RoleWorker}

@@ -114,7 +114,7 @@ func (v *validator) artifacts() {
 		}
 	}
 	switch a.Delivery {
-	case "", DeliveryAuto, DeliveryUpload, DeliveryPeer:
+	case DeliveryAuto, DeliveryUpload, DeliveryPeer:
 	case DeliveryDownload:
 		if a.Bundle != "" {
 			v.errorf("spec.artifacts.delivery", "leave it out, or name a mirror instead of the bundle", "hosts cannot download what is in a bundle")

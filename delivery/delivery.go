@@ -235,14 +235,17 @@ func (d *Delivery) Close(ctx context.Context) error {
 	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	errs := make([]error, len(d.sites))
 	var all sync.WaitGroup
-	i := 0
+	errs := make(chan error, len(d.sites))
 	for _, s := range d.sites {
-		all.Go(func() { errs[i] = s.leave(ctx) })
-		i++
+		all.Go(func() { errs <- s.leave(ctx) })
 	}
 	all.Wait()
+	close(errs)
+	var joined error
+	for err := range errs {
+		joined = errors.Join(joined, err)
+	}
 	d.sites = map[string]*site{}
-	return errors.Join(errs...)
+	return joined
 }
