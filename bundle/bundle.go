@@ -2,26 +2,28 @@
 // registry and no network: a folder, or the same folder as one plain tar file.
 //
 //	index.json            what is in it: see Index
-//	blobs/sha256/HEX      each content once, named by its SHA-256
+//	blobs/sha256/HEX      each content once, named by the SHA-256 of the file
 //
-// In a tar file index.json is the first file, so that a reader of the stream knows at once what follows. Blobs are stored
-// as they are used, hence a tar file is read in place and never unpacked. The fields of an artifact:
+// In a tar file index.json is the first file, so that a reader of the stream knows at once what follows. A tar file is read
+// in place and never unpacked. The fields of an artifact:
 //
 //	name, version     "kubelet", "v1.37.2"; a name is there once per os and arch
 //	kind              "binary" or "image"
 //	os, arch          as Go names them: "linux", "amd64"
 //	roles             which hosts get it, see Role; a host gets an artifact when it has any of the roles
-//	blobs             its contents, each with its sha256 in lower-case hex and its size in bytes
+//	blobs             its contents, each with its sha256 in lower-case hex and its size in bytes; zstd, with a sha256
+//	                  and a size as well, tells of a binary what is stored of it when that is compressed
 //	target, mode      of a binary: its absolute path on the host and its permissions in octal, "0755"
 //	image, digest     of an image: name:tag, and its manifest's digest as `ctr images ls` shows it
 //
-// A binary has one blob. An image has those that a registry has of it for one platform, with the same bytes: its manifest
+// A binary has one blob. It is compressed once, when it is added, and travels like that where the other side can unpack it;
+// Open gives the content. An image has those that a registry has of it for one platform, with the same bytes: its manifest
 // (OCI, or Docker's schema 2), its configuration, then its layers. So images that are built on each other share blobs, as
 // do two versions, and the digest on a host is the registry's. Archive makes of them what containerd imports.
 //
 // Nothing is trusted: Open checks the whole index and the size of every blob, and a blob's checksum is verified before
 // its first use. Where a blob is follows from its checksum; no path is read. Unknown fields are errors, because a reader
-// that ignored one (a compression, say) would install garbage.
+// that ignored one (a compression, say) would install garbage. What unpacks to more than its size is not unpacked further.
 package bundle
 
 import (
@@ -125,7 +127,7 @@ func OpenPartial(dir string, index Index) (*Bundle, error) {
 func withIndex(path string, blobs source, index Index) *Bundle {
 	b := &Bundle{Index: index, path: path, blobs: blobs, verified: map[string]*verification{}}
 	for _, blob := range Blobs(index.Artifacts) {
-		b.verified[blob.SHA256] = &verification{}
+		b.verified[blob.SHA256] = &verification{blob: blob}
 	}
 	return b
 }
@@ -210,8 +212,25 @@ func Blobs(artifacts []Artifact) []Blob {
 	return first
 }
 
-// TotalSize is the number of bytes of the artifacts' blobs, a blob that several share counted once.
+// Stored is what is stored of the artifacts' blobs, in their order, each file once.
+func Stored(artifacts []Artifact) []Blob {
+	seen := map[string]bool{}
+	var first []Blob
+	for _, blob := range Blobs(artifacts) {
+		if file := blob.Stored(); !seen[file.SHA256] {
+			seen[file.SHA256] = true
+			first = append(first, file)
+		}
+	}
+	return first
+}
+
+// TotalSize is the number of bytes of the artifacts' blobs, a blob that several share counted once. Of what is stored it
+// is StoredSize.
 func TotalSize(artifacts []Artifact) int64 { return sizeOf(Blobs(artifacts)) }
+
+// StoredSize is the number of bytes of what is stored of the artifacts.
+func StoredSize(artifacts []Artifact) int64 { return sizeOf(Stored(artifacts)) }
 
 func sizeOf(blobs []Blob) int64 {
 	var total int64

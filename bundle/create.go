@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +22,7 @@ type Writer struct {
 	path   string
 	dir    string // holds the bundle as a folder while it grows; empty: there is nothing to do any more
 	index  Index
-	stored map[Blob]bool
+	stored map[string]Blob // by the content's checksum
 }
 
 // Create starts a bundle at path: one tar file where path ends in ".tar", else a folder. There must be nothing yet, apart
@@ -31,7 +32,7 @@ func Create(path, kubernetesVersion string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create bundle: %w", err)
 	}
-	w := &Writer{path: place, index: Index{APIVersion: APIVersion, KubernetesVersion: kubernetesVersion}, stored: map[Blob]bool{}}
+	w := &Writer{path: place, index: Index{APIVersion: APIVersion, KubernetesVersion: kubernetesVersion}, stored: map[string]Blob{}}
 	if err := w.start(); err != nil {
 		return nil, fmt.Errorf("create bundle: %w", err)
 	}
@@ -60,16 +61,17 @@ func (w *Writer) start() error {
 
 func (w *Writer) isTar() bool { return strings.HasSuffix(w.path, ".tar") }
 
-// AddBinary stores a binary with the content of r. It fills in Kind and Blobs.
+// AddBinary stores a binary with the content of r, compressed unless that saves less than 5 %. It fills in Kind and Blobs.
 func (w *Writer) AddBinary(a Artifact, r io.Reader) error {
 	return w.add(a, func(a *Artifact) error {
-		blob, err := w.store(r, nil)
+		blob, err := w.pack(r, nil)
 		a.Kind, a.Blobs = KindBinary, []Blob{blob}
 		return err
 	})
 }
 
-// Copy stores an artifact of another bundle as it is there. Every blob is verified.
+// Copy stores an artifact of another bundle. Every blob is verified. A binary that is compressed there is stored as it is,
+// another as AddBinary does.
 func (w *Writer) Copy(ctx context.Context, from *Bundle, a Artifact) error {
 	return w.add(a, func(a *Artifact) error {
 		if a.Kind == KindImage {
@@ -77,8 +79,33 @@ func (w *Writer) Copy(ctx context.Context, from *Bundle, a Artifact) error {
 				return from.describe(*a, err)
 			}
 		}
-		return w.storeAll(a.Blobs, func(blob Blob) (io.ReadCloser, error) { return from.OpenBlob(ctx, blob) })
+		blobs := slices.Clone(a.Blobs) // of the other bundle's index
+		a.Blobs = blobs
+		for i := range blobs {
+			var err error
+			if blobs[i], err = w.copyBlob(ctx, from, a.Kind, blobs[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+}
+
+// copyBlob returns how the blob is stored here.
+func (w *Writer) copyBlob(ctx context.Context, from *Bundle, kind Kind, blob Blob) (Blob, error) {
+	if known, ok := w.stored[blob.SHA256]; ok && known.Size == blob.Size {
+		return known, nil
+	}
+	file, blob, err := from.openStored(ctx, blob, func(int) {})
+	if err != nil {
+		return Blob{}, fmt.Errorf("bundle %s: %w", from.path, err)
+	}
+	if kind == KindBinary && blob.Zstd == (Packed{}) {
+		blob, err = w.pack(file, &blob)
+	} else {
+		err = w.store(file, blob)
+	}
+	return blob, errors.Join(err, file.Close())
 }
 
 // add puts an artifact into the index once store has stored its blobs and named them in it.
@@ -99,40 +126,63 @@ var errClosed = errors.New("it is closed already")
 // storeAll stores those blobs that are not there yet.
 func (w *Writer) storeAll(blobs []Blob, open func(Blob) (io.ReadCloser, error)) error {
 	for _, blob := range blobs {
-		if w.stored[blob] {
+		if w.stored[blob.SHA256] == blob {
 			continue
 		}
 		content, err := open(blob)
 		if err != nil {
 			return err
 		}
-		_, err = w.store(content, &blob)
-		if err := errors.Join(err, content.Close()); err != nil {
+		if err := errors.Join(w.store(content, blob), content.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// store stores a content, and nothing if it is not the wanted one; nil: any will do.
-func (w *Writer) store(r io.Reader, wanted *Blob) (Blob, error) {
-	file, err := os.CreateTemp(w.dir, "blob-*")
+// store stores a file as it is, and nothing if it is not the blob's.
+func (w *Writer) store(r io.Reader, blob Blob) error {
+	file, err := w.temporary()
 	if err != nil {
-		return Blob{}, err
+		return err
 	}
 	defer os.Remove(file.Name()) // gone already, unless something failed
-	hash := sha256.New()
-	size, err := io.Copy(io.MultiWriter(file, hash), r)
-	if err := errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
-		return Blob{}, err
+	content := newSummed(file)
+	_, err = io.Copy(content, r)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
 	}
-	blob := Blob{SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size}
-	if wanted != nil && blob != *wanted {
-		return Blob{}, fmt.Errorf("a blob of %d bytes has sha256 %s instead of %d and %s; hint: get it anew",
-			blob.Size, blob.SHA256, wanted.Size, wanted.SHA256)
+	wanted := blob.Stored()
+	if err := content.blob().checkWanted(&wanted); err != nil {
+		return err
 	}
-	w.stored[blob] = true
-	return blob, os.Rename(file.Name(), w.file(blob))
+	return w.keep(blob, file.Name())
+}
+
+// temporary is a file for what is not known yet to be a blob.
+func (w *Writer) temporary() (*os.File, error) {
+	file, err := os.CreateTemp(w.dir, "blob-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := file.Chmod(0o644); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// keep makes a file that of a blob.
+func (w *Writer) keep(blob Blob, file string) error {
+	w.stored[blob.SHA256] = blob
+	return os.Rename(file, w.file(blob))
+}
+
+func (b Blob) checkWanted(wanted *Blob) error {
+	if wanted != nil && b.Content() != wanted.Content() {
+		return fmt.Errorf("a blob of %d bytes has sha256 %s instead of %d and %s; hint: get it anew",
+			b.Size, b.SHA256, wanted.Size, wanted.SHA256)
+	}
+	return nil
 }
 
 // file is where a blob is until Close.
@@ -191,12 +241,15 @@ func (w *Writer) finish() error {
 
 // removeUnused deletes what was stored of an image that then failed.
 func (w *Writer) removeUnused() error {
-	for _, blob := range Blobs(w.index.Artifacts) {
-		delete(w.stored, blob)
+	used := map[string]bool{}
+	for _, file := range Stored(w.index.Artifacts) {
+		used[file.SHA256] = true
 	}
-	for blob := range w.stored {
-		if err := os.Remove(w.file(blob)); err != nil {
-			return err
+	for _, blob := range w.stored {
+		if file := blob.Stored(); !used[file.SHA256] {
+			if err := os.Remove(w.file(file)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -211,7 +264,7 @@ func (w *Writer) finishTar(index []byte) error {
 	}
 	out := tar.NewWriter(file)
 	err = writeEntry(out, indexName, int64(len(index)), bytes.NewReader(index))
-	for _, blob := range Blobs(w.index.Artifacts) {
+	for _, blob := range Stored(w.index.Artifacts) {
 		if err == nil {
 			err = w.move(out, blob)
 		}

@@ -19,7 +19,10 @@ type Share struct {
 // Bytes are those of the blobs.
 func (s Share) Bytes() int64 { return sizeOf(s.Blobs) }
 
-// Diff compares two bundles by their indexes. Where a host has all of a, what b brings is OnlyB.
+// StoredBytes are those of what is stored of the blobs.
+func (s Share) StoredBytes() int64 { return StoredSize([]Artifact{{Blobs: s.Blobs}}) }
+
+// Diff compares two bundles by their indexes. How a content is stored is no difference. Where a host has all of a, what b brings is OnlyB.
 func Diff(a, b *Bundle) Difference {
 	return Difference{OnlyA: without(a, b), OnlyB: without(b, a)}
 }
@@ -28,7 +31,7 @@ func Diff(a, b *Bundle) Difference {
 func without(a, b *Bundle) Share {
 	var share Share
 	for _, artifact := range a.Index.Artifacts {
-		if !slices.ContainsFunc(b.Index.Artifacts, func(other Artifact) bool { return reflect.DeepEqual(artifact, other) }) {
+		if !slices.ContainsFunc(b.Index.Artifacts, func(other Artifact) bool { return sameContent(artifact, other) }) {
 			share.Artifacts = append(share.Artifacts, artifact)
 		}
 	}
@@ -38,4 +41,17 @@ func without(a, b *Bundle) Share {
 		}
 	}
 	return share
+}
+
+func sameContent(a, b Artifact) bool {
+	return reflect.DeepEqual(withContents(a), withContents(b))
+}
+
+// withContents is the artifact without how its blobs are stored.
+func withContents(a Artifact) Artifact {
+	a.Blobs = slices.Clone(a.Blobs)
+	for i, blob := range a.Blobs {
+		a.Blobs[i] = blob.Content()
+	}
+	return a
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/Masterminds/semver/v3"
 )
 
-// APIVersion is the format's; a change that an older reader would get wrong raises it.
+// APIVersion is the format's; a change that an older reader would get wrong raises it. One that does not know Blob.Zstd
+// refuses the index, as every field that it does not know.
 const APIVersion = "bundle.myadm.dev/v1alpha2"
 
 // firstVersion had one blob per artifact at a path that the index named; an image's was an archive, with a digest that no
@@ -52,14 +53,31 @@ type Artifact struct {
 // Size is the number of bytes of an artifact's blobs.
 func (a Artifact) Size() int64 { return sizeOf(a.Blobs) }
 
+// StoredSize is the number of bytes of what is stored of an artifact.
+func (a Artifact) StoredSize() int64 { return sizeOf(Stored([]Artifact{a})) }
+
 // Blob is one content.
 type Blob struct {
 	SHA256 string `json:"sha256"` // in lower-case hex
 	Size   int64  `json:"size"`   // in bytes
+
+	// Zstd is set where the content is stored compressed, as binaries are that become smaller by it.
+	Zstd Packed `json:"zstd,omitzero"`
 }
 
+// Stored is what is stored of a content, as a content of its own: itself, unless it is compressed.
+func (b Blob) Stored() Blob {
+	if b.Zstd != (Packed{}) {
+		return Blob{SHA256: b.Zstd.SHA256, Size: b.Zstd.Size}
+	}
+	return b
+}
+
+// Content is the blob without how it is stored.
+func (b Blob) Content() Blob { return Blob{SHA256: b.SHA256, Size: b.Size} }
+
 // path is relative to the index, with slashes.
-func (b Blob) path() string { return blobsFolder + "/" + b.SHA256 }
+func (b Blob) path() string { return blobsFolder + "/" + b.Stored().SHA256 }
 
 const blobsFolder = "blobs/sha256"
 
@@ -152,7 +170,8 @@ func (x *Index) validate() error {
 	if len(x.Artifacts) == 0 {
 		findings = append(findings, errors.New("index.json: no artifacts; hint: make the bundle anew"))
 	}
-	known := map[string]owned{}  // by checksum
+	known := map[string]owned{}  // contents by checksum
+	files := map[string]owned{}  // what is stored by checksum
 	taken := map[string]string{} // a thing that only one artifact of a platform may have, to that artifact's name
 	for i, a := range x.Artifacts {
 		report := func(format string, args ...any) {
@@ -172,8 +191,14 @@ func (x *Index) validate() error {
 		for _, blob := range a.Blobs {
 			if other, shared := known[blob.SHA256]; shared && other.blob.Size != blob.Size {
 				report("blob %s has %d bytes here and %d in %s", blob.SHA256, blob.Size, other.blob.Size, other.owner.Name)
+			} else if shared && other.blob != blob {
+				report("blob %s is stored in another way than in %s", blob.SHA256, other.owner.Name)
 			}
-			known[blob.SHA256] = owned{a, blob}
+			file := blob.Stored()
+			if other, shared := files[file.SHA256]; shared && other.blob.Stored().Size != file.Size {
+				report("what is stored as %s has %d bytes here and %d in %s", file.SHA256, file.Size, other.blob.Stored().Size, other.owner.Name)
+			}
+			known[blob.SHA256], files[file.SHA256] = owned{a, blob}, owned{a, blob}
 		}
 	}
 	return errors.Join(findings...)
@@ -240,6 +265,9 @@ func (a Artifact) checkBlobs(report func(format string, args ...any)) {
 		if seen[blob.SHA256] {
 			report("blob %s is named twice", blob.SHA256)
 		}
+		if blob.Zstd != (Packed{}) {
+			a.checkPacked(blob, report)
+		}
 		seen[blob.SHA256] = true
 	}
 	switch {
@@ -251,6 +279,19 @@ func (a Artifact) checkBlobs(report func(format string, args ...any)) {
 		report("digest %s is not that of its first blob, the manifest, %s", a.Digest, a.Blobs[0].SHA256)
 	case a.Kind == KindImage && a.Blobs[0].Size > maxManifest:
 		report("a manifest of %d bytes, more than the %d that one may have", a.Blobs[0].Size, maxManifest)
+	}
+}
+
+func (a Artifact) checkPacked(blob Blob, report func(format string, args ...any)) {
+	switch packed := blob.Zstd; {
+	case a.Kind != KindBinary:
+		report("blob %s is packed, which only binaries are", blob.SHA256)
+	case !sumPattern.MatchString(packed.SHA256):
+		report("zstd: sha256 %q is missing or malformed", packed.SHA256)
+	case packed.Size <= 0 || packed.Size >= blob.Size:
+		report("zstd: size %d is not less than that of the content, %d", packed.Size, blob.Size)
+	case packed.SHA256 == blob.SHA256:
+		report("zstd: sha256 %s is that of the content", packed.SHA256)
 	}
 }
 

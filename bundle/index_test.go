@@ -23,6 +23,11 @@ func goodIndex() bundle.Index {
 	return index
 }
 
+// packed is a compressed content with a checksum of one digit.
+func packed(digit string, size int64) bundle.Packed {
+	return bundle.Packed{SHA256: strings.Repeat(digit, 64), Size: size}
+}
+
 func encode(t testing.TB, index any) []byte {
 	t.Helper()
 	data, err := json.Marshal(index)
@@ -66,17 +71,33 @@ func TestParseIndexRefuses(t *testing.T) {
 		"another's digest":  {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Digest = "sha256:" + e.Blobs[1].SHA256 }, "is not that of its first blob"},
 		"huge manifest":     {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Blobs[0].Size = 5 << 20 }, "a manifest of 5242880 bytes"},
 		"two sizes":         {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Blobs[2].Size = 4 }, "has 3 bytes here and 4 in etcd"},
-		"relative target":   {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Target = "usr/bin/kubelet" }, `target "usr/bin/kubelet"`},
-		"climbing target":   {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Target = "/usr/../etc/x" }, `target "/usr/../etc/x"`},
-		"no mode":           {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Mode = 0 }, "mode is missing"},
-		"binary with image": {func(_ *bundle.Index, a, e *bundle.Artifact) { a.Image = e.Image + "x" }, "a binary has no image"},
-		"image without tag": {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Image = "registry.k8s.io/etcd" }, `image "registry.k8s.io/etcd"`},
-		"short image":       {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Image = "etcd:3" }, `image "etcd:3"`},
-		"no digest":         {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Digest = "" }, `artifact 2 (etcd): digest ""`},
-		"image with target": {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Target = "/x" }, "an image has no target"},
-		"same name":         {func(_ *bundle.Index, a, e *bundle.Artifact) { e.Name = a.Name }, "name kubelet is already that of kubelet"},
-		"same target":       {func(x *bundle.Index, a, _ *bundle.Artifact) { x.Artifacts[1].Target = a.Target }, "is already that of kubelet"},
-		"same image":        {func(x *bundle.Index, _, e *bundle.Artifact) { x.Artifacts[3].Image = e.Image }, "is already that of etcd"},
+		"packed image":      {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Blobs[2].Zstd = packed("c", 1) }, "is packed, which only binaries are"},
+		"short packed sum":  {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Blobs[0].Zstd = bundle.Packed{SHA256: "abc", Size: 1} }, `zstd: sha256 "abc"`},
+		"packed sum climbs": {func(_ *bundle.Index, a, _ *bundle.Artifact) {
+			a.Blobs[0].Zstd = bundle.Packed{SHA256: "../../x", Size: 1}
+		}, `zstd: sha256 "../../x"`},
+		"no packed sum":    {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Blobs[0].Zstd = bundle.Packed{Size: 1} }, `zstd: sha256 ""`},
+		"no packed size":   {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Blobs[0].Zstd = packed("c", 0) }, "zstd: size 0 is not less than"},
+		"packed to more":   {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Blobs[0].Zstd = packed("c", 7) }, "zstd: size 7 is not less than that of the content, 7"},
+		"packed to itself": {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Blobs[0].Zstd = packed("0", 6) }, "is that of the content"},
+		"packed in two ways": {func(x *bundle.Index, a, _ *bundle.Artifact) {
+			x.Artifacts[1].Blobs[0], a.Blobs[0].Zstd = a.Blobs[0], packed("c", 6)
+		}, "is stored in another way than in kubelet"},
+		"two packed sizes": {func(x *bundle.Index, a, _ *bundle.Artifact) {
+			x.Artifacts[1].Blobs[0].Zstd, a.Blobs[0].Zstd = packed("c", 5), packed("c", 6)
+		}, "has 5 bytes here and 6 in kubelet"},
+		"packed as an image's": {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Blobs[0].Zstd = packed("f", 6) }, "has 3 bytes here and 6 in kubelet"},
+		"relative target":      {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Target = "usr/bin/kubelet" }, `target "usr/bin/kubelet"`},
+		"climbing target":      {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Target = "/usr/../etc/x" }, `target "/usr/../etc/x"`},
+		"no mode":              {func(_ *bundle.Index, a, _ *bundle.Artifact) { a.Mode = 0 }, "mode is missing"},
+		"binary with image":    {func(_ *bundle.Index, a, e *bundle.Artifact) { a.Image = e.Image + "x" }, "a binary has no image"},
+		"image without tag":    {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Image = "registry.k8s.io/etcd" }, `image "registry.k8s.io/etcd"`},
+		"short image":          {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Image = "etcd:3" }, `image "etcd:3"`},
+		"no digest":            {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Digest = "" }, `artifact 2 (etcd): digest ""`},
+		"image with target":    {func(_ *bundle.Index, _, e *bundle.Artifact) { e.Target = "/x" }, "an image has no target"},
+		"same name":            {func(_ *bundle.Index, a, e *bundle.Artifact) { e.Name = a.Name }, "name kubelet is already that of kubelet"},
+		"same target":          {func(x *bundle.Index, a, _ *bundle.Artifact) { x.Artifacts[1].Target = a.Target }, "is already that of kubelet"},
+		"same image":           {func(x *bundle.Index, _, e *bundle.Artifact) { x.Artifacts[3].Image = e.Image }, "is already that of etcd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			index := goodIndex()
@@ -90,13 +111,14 @@ func TestParseIndexRefuses(t *testing.T) {
 func TestParseIndexRefusesText(t *testing.T) {
 	good := string(encode(t, goodIndex()))
 	for name, c := range map[string][2]string{
-		"no JSON":         {"Kubernetes", "index.json: invalid character"},
-		"unknown field":   {strings.Replace(good, `"size":7`, `"size":7,"compression":"zstd"`, 1), `"compression"`},
-		"a path":          {strings.Replace(good, `"size":7`, `"size":7,"path":"../x"`, 1), `"path"`},
-		"more than one":   {good + good, "index.json: invalid character"},
-		"special mode":    {strings.Replace(good, `"0755"`, `"4755"`, 1), `mode "4755"`},
-		"mode no octal":   {strings.Replace(good, `"0755"`, `"rwx"`, 1), `mode "rwx"`},
-		"fraction of one": {strings.Replace(good, `"size":7`, `"size":7.5`, 1), "7.5"},
+		"no JSON":          {"Kubernetes", "index.json: invalid character"},
+		"unknown field":    {strings.Replace(good, `"size":7`, `"size":7,"compression":"zstd"`, 1), `"compression"`},
+		"packed otherwise": {strings.Replace(good, `"size":7`, `"size":7,"zstd":{"sha256":"`+strings.Repeat("c", 64)+`","size":1,"level":3}`, 1), `"level"`},
+		"a path":           {strings.Replace(good, `"size":7`, `"size":7,"path":"../x"`, 1), `"path"`},
+		"more than one":    {good + good, "index.json: invalid character"},
+		"special mode":     {strings.Replace(good, `"0755"`, `"4755"`, 1), `mode "4755"`},
+		"mode no octal":    {strings.Replace(good, `"0755"`, `"rwx"`, 1), `mode "rwx"`},
+		"fraction of one":  {strings.Replace(good, `"size":7`, `"size":7.5`, 1), "7.5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := bundle.ParseIndex([]byte(c[0]))
@@ -125,6 +147,9 @@ func FuzzParseIndex(f *testing.F) {
 	f.Add(encode(f, goodIndex()))
 	f.Add([]byte(`{"apiVersion":"bundle.myadm.dev/v1alpha2","kubernetesVersion":"v1.37.2","artifacts":[{"name":"a","blobs":[{"sha256":"../a","size":1}],"mode":"0755"}]}`))
 	f.Add([]byte(`{"apiVersion":"bundle.myadm.dev/v1alpha2","artifacts":null}`))
+	compressed := goodIndex()
+	compressed.Artifacts[0].Blobs[0].Zstd = packed("c", 6)
+	f.Add(encode(f, compressed))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		index, err := bundle.ParseIndex(data)
 		if err != nil {
@@ -132,8 +157,10 @@ func FuzzParseIndex(f *testing.F) {
 		}
 		for _, a := range index.Artifacts {
 			for _, blob := range a.Blobs {
-				if strings.Trim(blob.SHA256, "0123456789abcdef") != "" || len(blob.SHA256) != 64 || blob.Size < 0 {
-					t.Errorf("accepted %+v", a)
+				for _, b := range []bundle.Blob{blob, blob.Stored()} {
+					if strings.Trim(b.SHA256, "0123456789abcdef") != "" || len(b.SHA256) != 64 || b.Size < 0 || b.Size > blob.Size {
+						t.Errorf("accepted %+v", a)
+					}
 				}
 			}
 		}

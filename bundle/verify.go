@@ -2,8 +2,6 @@ package bundle
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +14,8 @@ import (
 // verification is what is known about one blob. Its lock makes many hosts that want a blob at once wait for one reading
 // of it.
 type verification struct {
+	blob Blob // as the index has it
+
 	mu   sync.Mutex
 	done bool
 	file stamp
@@ -34,7 +34,23 @@ func (b *Bundle) Open(ctx context.Context, a Artifact) (io.ReadSeekCloser, error
 	return file, nil
 }
 
-// OpenBlob is Open for any one of the bundle's blobs.
+// OpenPacked is Open for a binary that is stored compressed, and gives what is stored: its blob's Zstd. Both checksums are
+// verified, so that who unpacks it gets the content. A binary that is stored as it is is an error.
+func (b *Bundle) OpenPacked(ctx context.Context, a Artifact) (io.ReadSeekCloser, error) {
+	if a.Kind != KindBinary || len(a.Blobs) != 1 {
+		return nil, b.describe(a, errors.New("it is no binary, which has one blob"))
+	}
+	file, blob, err := b.openStored(ctx, a.Blobs[0], func(int) {})
+	if err == nil && blob.Zstd == (Packed{}) {
+		err = errors.Join(errors.New("it is not stored compressed"), file.Close())
+	}
+	if err != nil {
+		return nil, b.describe(a, err)
+	}
+	return file, nil
+}
+
+// OpenBlob is Open for any one of the bundle's blobs, and gives its content too.
 func (b *Bundle) OpenBlob(ctx context.Context, blob Blob) (io.ReadSeekCloser, error) {
 	file, err := b.open(ctx, blob, func(int) {})
 	if err != nil {
@@ -45,10 +61,10 @@ func (b *Bundle) OpenBlob(ctx context.Context, blob Blob) (io.ReadSeekCloser, er
 
 // Verify checks the sizes and checksums of all blobs, several at a time, and that each image's manifest names the blobs
 // that its artifact has. It reports everything that it finds at once, blobs before images, both in the order of the index.
-// progress, if not nil, is called with the number of bytes checked and of all bytes; its calls do not overlap.
+// progress, if not nil, is called with the number of stored bytes checked and of all of them; its calls do not overlap.
 func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) error {
 	blobs := b.owned()
-	total, done := TotalSize(b.Index.Artifacts), int64(0)
+	total, done := StoredSize(b.Index.Artifacts), int64(0)
 	var mu sync.Mutex
 	advance := func(n int) {
 		mu.Lock()
@@ -106,27 +122,42 @@ func (b *Bundle) checkSize(blob Blob) error {
 const damagedHint = "; hint: the bundle is damaged, copy it again or make it anew"
 
 func (s stamp) check(blob Blob) error {
-	if s.bytes != blob.Size {
-		return fmt.Errorf("%s has %d bytes instead of %d%s", blob.path(), s.bytes, blob.Size, damagedHint)
+	if stored := blob.Stored(); s.bytes != stored.Size {
+		return fmt.Errorf("%s has %d bytes instead of %d%s", blob.path(), s.bytes, stored.Size, damagedHint)
 	}
 	return nil
 }
 
-// open hashes the very file that it returns: a blob replaced in between cannot slip through.
+// open is openStored for the content.
 func (b *Bundle) open(ctx context.Context, blob Blob, advance func(n int)) (io.ReadSeekCloser, error) {
+	file, blob, err := b.openStored(ctx, blob, advance)
+	if err != nil || blob.Zstd == (Packed{}) {
+		return file, err
+	}
+	content, err := newUnpacked(file, blob.Size)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return content, nil
+}
+
+// openStored hashes the very file that it returns: a blob replaced in between cannot slip through. It returns the blob as
+// the index has it, which alone tells how it is stored.
+func (b *Bundle) openStored(ctx context.Context, blob Blob, advance func(n int)) (io.ReadSeekCloser, Blob, error) {
 	known, ok := b.verified[blob.SHA256]
 	if !ok {
-		return nil, fmt.Errorf("blob %q is not in this bundle's index", blob.SHA256)
+		return nil, Blob{}, fmt.Errorf("blob %q is not in this bundle's index", blob.SHA256)
 	}
+	blob = known.blob
 	known.mu.Lock()
 	defer known.mu.Unlock()
 	file, now, err := b.blobs.open(blob.path())
 	if err != nil {
-		return nil, err
+		return nil, Blob{}, err
 	}
 	if known.done && known.file == now {
-		advance(int(blob.Size))
-		return file, nil
+		advance(int(blob.Stored().Size))
+		return file, blob, nil
 	}
 	known.done = false
 	err = now.check(blob)
@@ -137,31 +168,55 @@ func (b *Bundle) open(ctx context.Context, blob Blob, advance func(n int)) (io.R
 		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, Blob{}, errors.Join(err, file.Close())
 	}
 	known.done, known.file = true, now
-	return file, nil
+	return file, blob, nil
 }
 
+// checkSum reads a blob's file, and unpacks it meanwhile if it is packed.
 func checkSum(ctx context.Context, r io.Reader, blob Blob, advance func(n int)) error {
-	hash := sha256.New()
-	buffer := make([]byte, 1<<20)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := r.Read(buffer)
-		hash.Write(buffer[:n])
-		advance(n)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", blob.path(), err)
-		}
+	stored, content := newSummed(io.Discard), blob.Content()
+	counted := &counting{ctx: ctx, r: io.TeeReader(r, stored), advance: advance}
+	var unpacking error
+	if blob.Zstd != (Packed{}) {
+		content, unpacking = unpackedSum(ctx, counted, blob.Size)
 	}
-	if sum := hex.EncodeToString(hash.Sum(nil)); sum != blob.SHA256 {
-		return fmt.Errorf("%s has sha256 %s instead of %s%s", blob.path(), sum, blob.SHA256, damagedHint)
+	if _, err := io.CopyBuffer(io.Discard, counted, make([]byte, 1<<20)); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("read %s: %w", blob.path(), err)
+	}
+	if got, want := stored.blob().SHA256, blob.Stored().SHA256; got != want {
+		return fmt.Errorf("%s has sha256 %s instead of %s%s", blob.path(), got, want, damagedHint)
+	}
+	switch {
+	case unpacking != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case unpacking != nil:
+		return fmt.Errorf("unpack %s: %w%s", blob.path(), unpacking, damagedHint)
+	case content.Size > blob.Size:
+		return fmt.Errorf("%s unpacks to more than %d bytes%s", blob.path(), blob.Size, damagedHint)
+	case content != blob.Content():
+		return fmt.Errorf("%s unpacks to %d bytes with sha256 %s instead of %d with %s%s", blob.path(), content.Size, content.SHA256,
+			blob.Size, blob.SHA256, damagedHint)
 	}
 	return nil
+}
+
+// counting is a reader that tells how far it is, and ends with ctx.
+type counting struct {
+	ctx     context.Context
+	r       io.Reader
+	advance func(n int)
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(p)
+	c.advance(n)
+	return n, err
 }

@@ -52,17 +52,18 @@ func runBundleVerify(ctx context.Context, streams Streams, path string, output o
 	if err := b.Verify(ctx, nil); err != nil {
 		return err
 	}
-	bytes := bundle.TotalSize(b.Index.Artifacts)
+	bytes, stored := bundle.TotalSize(b.Index.Artifacts), bundle.StoredSize(b.Index.Artifacts)
 	if output.json() {
 		return writeJSON(streams.Out, struct {
 			Path              string `json:"path"`
 			KubernetesVersion string `json:"kubernetesVersion"`
 			Artifacts         int    `json:"artifacts"`
 			Bytes             int64  `json:"bytes"`
-		}{path, b.Index.KubernetesVersion, len(b.Index.Artifacts), bytes})
+			StoredBytes       int64  `json:"storedBytes"`
+		}{path, b.Index.KubernetesVersion, len(b.Index.Artifacts), bytes, stored})
 	}
 	_, err = fmt.Fprintf(streams.Out, "%s: Kubernetes %s, %s, %s: ok\n", path, b.Index.KubernetesVersion,
-		count(len(b.Index.Artifacts), "artifact"), formatBytes(bytes))
+		count(len(b.Index.Artifacts), "artifact"), formatStored(bytes, stored))
 	return err
 }
 
@@ -89,21 +90,31 @@ func runBundleShow(streams Streams, path string, output outputFlag) error {
 	if output.json() {
 		return writeJSON(streams.Out, b.Index)
 	}
-	fmt.Fprintf(streams.Out, "Kubernetes %s, %s\n\n", b.Index.KubernetesVersion, formatBytes(bundle.TotalSize(b.Index.Artifacts)))
+	fmt.Fprintf(streams.Out, "Kubernetes %s, %s\n\n", b.Index.KubernetesVersion,
+		formatStored(bundle.TotalSize(b.Index.Artifacts), bundle.StoredSize(b.Index.Artifacts)))
 	return printArtifacts(streams.Out, b.Index.Artifacts)
 }
 
 func printArtifacts(out io.Writer, artifacts []bundle.Artifact) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "NAME\tVERSION\tKIND\tARCH\tSIZE\tROLES")
+	fmt.Fprintln(w, "NAME\tVERSION\tKIND\tARCH\tSIZE\tSTORED\tROLES")
 	for _, a := range artifacts {
 		var roles []string
 		for _, role := range a.Roles {
 			roles = append(roles, string(role))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, a.Version, a.Kind, a.Arch, formatBytes(a.Size()), strings.Join(roles, ","))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, a.Version, a.Kind, a.Arch,
+			formatBytes(a.Size()), formatBytes(a.StoredSize()), strings.Join(roles, ","))
 	}
 	return w.Flush()
+}
+
+// formatStored tells how many bytes something has, and how many of them are stored, and travel, when that is less.
+func formatStored(bytes, stored int64) string {
+	if stored == bytes {
+		return formatBytes(bytes)
+	}
+	return formatBytes(bytes) + ", compressed to " + formatBytes(stored)
 }
 
 func newBundleDiffCommand(streams Streams) *cobra.Command {
@@ -136,9 +147,10 @@ func runBundleDiff(streams Streams, pathA, pathB string, output outputFlag) erro
 			Artifacts []bundle.Artifact `json:"artifacts"`
 			Blobs     []bundle.Blob     `json:"blobs"`
 			Bytes     int64             `json:"bytes"`
+			Stored    int64             `json:"storedBytes"`
 		}
 		shareOf := func(s bundle.Share) share { // lists that are empty, and not null
-			return share{append([]bundle.Artifact{}, s.Artifacts...), append([]bundle.Blob{}, s.Blobs...), s.Bytes()}
+			return share{append([]bundle.Artifact{}, s.Artifacts...), append([]bundle.Blob{}, s.Blobs...), s.Bytes(), s.StoredBytes()}
 		}
 		return writeJSON(streams.Out, struct {
 			OnlyA share `json:"onlyA"`
@@ -149,7 +161,8 @@ func runBundleDiff(streams Streams, pathA, pathB string, output outputFlag) erro
 		path string
 		only bundle.Share
 	}{{pathA, d.OnlyA}, {pathB, d.OnlyB}} {
-		fmt.Fprintf(streams.Out, "Only %s has: %s, %s\n", side.path, count(len(side.only.Artifacts), "artifact"), formatBytes(side.only.Bytes()))
+		fmt.Fprintf(streams.Out, "Only %s has: %s, %s\n", side.path, count(len(side.only.Artifacts), "artifact"),
+			formatStored(side.only.Bytes(), side.only.StoredBytes()))
 		if len(side.only.Artifacts) > 0 {
 			if err := printArtifacts(streams.Out, side.only.Artifacts); err != nil {
 				return err

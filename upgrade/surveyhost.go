@@ -235,5 +235,6 @@ func (a *hostAnswer) has(artifact bundle.Artifact, ownRuntime bool) bool {
 	if !exists {
 		return artifact.Name != kubelet
 	}
-	return slices.Contains(artifact.Blobs, bundle.Blob{SHA256: a.sums[at], Size: size})
+	there := bundle.Blob{SHA256: a.sums[at], Size: size}
+	return slices.ContainsFunc(artifact.Blobs, func(blob bundle.Blob) bool { return blob.Content() == there })
 }

@@ -163,7 +163,9 @@ func (b *builder) bundle() (*step, error) {
 		made[set.name] = b.debian(set)
 	}
 	files, archives := hostFiles(b.release), images(b.release)
-	s := &step{name: "bundle-" + b.release.version + "-" + b.Arch, keep: 24 * time.Hour, inputs: []string{bundle.APIVersion, fmt.Sprint(files)}}
+	s := &step{name: "bundle-" + b.release.version + "-" + b.Arch, keep: 24 * time.Hour, inputs: []string{
+		bundle.APIVersion, bundle.Packing, fmt.Sprint(files),
+	}}
 	for _, f := range files {
 		s.needs = append(s.needs, made[stepName(f.from)])
 	}

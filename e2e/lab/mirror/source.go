@@ -75,10 +75,12 @@ func takeBlob(ctx context.Context, s store, b *bundle.Bundle, blob bundle.Blob) 
 		return err
 	}
 	defer file.Close()
-	if err := s.link(filepath.Join(b.Path(), "blobs", "sha256", blob.SHA256), blob.SHA256); err == nil {
-		return nil
+	if blob.Zstd == (bundle.Packed{}) {
+		if err := s.link(filepath.Join(b.Path(), "blobs", "sha256", blob.SHA256), blob.SHA256); err == nil {
+			return nil
+		}
 	}
-	return s.putAs(blob.SHA256, file) // the bundle is a tar file
+	return s.putAs(blob.SHA256, file) // the bundle is a tar file, or has the blob compressed
 }
 
 // describeManifest is the descriptor of an image's first blob. A manifest of OCI may leave its media type out.
