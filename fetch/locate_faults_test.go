@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -186,5 +187,33 @@ func TestEnsureGoesOn(t *testing.T) {
 	wantError(t, err, "fetch "+runc.String(), "its SHA-256 is ", ", not "+sum(right), "; hint: ")
 	if f.Has(bundle.Blob{SHA256: sum(right), Size: int64(len(right))}) {
 		t.Error("the wrong file is there")
+	}
+}
+
+// TestEnsureOfADamagedCache: a layer that a disk has cut off is fetched again.
+func TestEnsureOfADamagedCache(t *testing.T) {
+	w := newWorld(t)
+	w.pushImages(t, items(t))
+	f := open(t, Options{Mirror: serve(t, w)})
+	l := locate(t, f)
+	pause, err := l.Bundle.Image("pause", "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Ensure(t.Context(), pause.Blobs...); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range pause.Blobs {
+		if err := os.Truncate(f.cache.blob(b.SHA256), b.Size-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Ensure(t.Context(), pause.Blobs...); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range pause.Blobs {
+		if data := read(t, f, b.SHA256); sum(data) != b.SHA256 {
+			t.Errorf("%+v has %d bytes", b, len(data))
+		}
 	}
 }

@@ -52,6 +52,10 @@ func (k *tokens) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 			http.Error(out, "who are you?", http.StatusUnauthorized)
 			return
 		}
+		if strings.Contains(r.URL.Path, "/manifests/") && !strings.Contains(r.Header.Get("Accept"), v1Manifest) {
+			http.Error(out, "in no form that you take", http.StatusNotFound) // as registries do
+			return
+		}
 		k.world.ServeHTTP(out, r)
 	case !known:
 		out.Header().Set("WWW-Authenticate", `Basic realm="mirror"`)
