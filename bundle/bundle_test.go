@@ -327,6 +327,44 @@ func TestOpenFolderRefuses(t *testing.T) {
 	}
 }
 
+// TestOpenPartial: what is missing is told when it is wanted, and is there once somebody brought it.
+func TestOpenPartial(t *testing.T) {
+	dir := newFolder(t)
+	b := open(t, dir)
+	blob := blobFile(t, dir, "kubelet")
+	if err := os.Rename(blob, blob+".later"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bundle.OpenFolder(dir, b.Index); err == nil {
+		t.Error("a folder with a blob too few is whole")
+	}
+	partial, err := bundle.OpenPartial(dir, b.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer partial.Close()
+	kubelet, err := partial.Binary("kubelet", "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = partial.Open(t.Context(), kubelet)
+	wantError(t, err, "bundle "+dir+": artifact kubelet (amd64): blobs/sha256/"+kubelet.Blobs[0].SHA256+" is missing")
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v is not known as a file that does not exist", err)
+	}
+	if err := os.Rename(blob+".later", blob); err != nil {
+		t.Fatal(err)
+	}
+	file, err := partial.Open(t.Context(), kubelet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	write(t, blob, []byte("longer than the kubelet"))
+	_, err = partial.Open(t.Context(), kubelet)
+	wantError(t, err, "bytes instead of", "hint:")
+}
+
 // linkOut replaces a blob by a link to a file with its content outside of the bundle.
 func linkOut(blob, content string) error {
 	outside := filepath.Join(filepath.Dir(blob), "..", "..", "..", "outside")

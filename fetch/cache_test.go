@@ -83,3 +83,29 @@ func TestFullCache(t *testing.T) {
 		t.Errorf("the cache had %d bytes, %v", p.Deleted, err)
 	}
 }
+
+// TestUse: what was used just now keeps its time, so that a bundle that knows the file need not verify it again.
+func TestUse(t *testing.T) {
+	c, err := OpenCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b, err := c.put(strings.NewReader("used"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for age, keeps := range map[time.Duration]bool{time.Second: true, 2 * time.Minute: false} {
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(c.blob(b.SHA256), at, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := c.find(b.SHA256); !ok {
+			t.Fatal("it is not there")
+		}
+		info, err := os.Stat(c.blob(b.SHA256))
+		if err != nil || info.ModTime().Equal(at) != keeps {
+			t.Errorf("after %v: used %v, then %v, %v", age, at, info.ModTime(), err)
+		}
+	}
+}

@@ -8,6 +8,9 @@
 // A mirror M (a URL) has the file https://HOST/PATH at M/HOST/PATH, and the image REGISTRY/REPOSITORY:TAG in M's registry
 // as PATH/REGISTRY/REPOSITORY:TAG, where PATH is that of M. With a mirror, nobody else is asked. Plain http is spoken to a
 // mirror whose URL says so and to nobody else.
+//
+// Hosts may get blobs by themselves: Locate finds out which ones they need and where those are, and fetches none of them.
+// Such a host is given, by Sources, URLs and what their servers want to see, and verifies by the same checksums.
 package fetch
 
 import (
