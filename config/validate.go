@@ -66,8 +66,8 @@ func (v *validator) document() {
 	if _, err := VersionsOf(s.KubernetesVersion); err != nil {
 		v.wrap("spec.kubernetesVersion", err)
 	}
-	if r := s.ImageRepository; !repository.MatchString(r) {
-		v.errorf("spec.imageRepository", "write host[:port]/folder without scheme, tag or slash at the end, such as "+DefaultImageRepository, "%q is not an image repository", r)
+	if err := CheckImageRepository(s.ImageRepository); err != nil {
+		v.wrap("spec.imageRepository", err)
 	}
 	if *s.DNS.Replicas < 0 {
 		v.errorf("spec.dns.replicas", "", "%d is negative", *s.DNS.Replicas)

@@ -59,13 +59,24 @@ func (f *Fetcher) locate(text string) (*url.URL, error) {
 
 // setTransport makes the one transport that everything goes through.
 func (f *Fetcher) setTransport(o Options) error {
-	proxy, err := proxyFunc(o.Proxy)
-	if err != nil {
+	var err error
+	if f.transport, err = NewTransport(o.Proxy, o.CAFile, f.plain()); err != nil {
 		return err
 	}
-	authorities, err := authorities(o.CAFile)
+	f.files = &http.Client{Transport: fileAuth{f.transport, f}, CheckRedirect: checkRedirect}
+	return nil
+}
+
+// NewTransport is a way to servers: through a proxy (the zero value: the environment's), trusting the authorities of a PEM
+// file (empty: none) besides the system's, and by TLS alone unless plain.
+func NewTransport(p Proxy, caFile string, plain bool) (http.RoundTripper, error) {
+	proxy, err := proxyFunc(p)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	authorities, err := authorities(caFile)
+	if err != nil {
+		return nil, err
 	}
 	inner := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
@@ -78,9 +89,7 @@ func (f *Fetcher) setTransport(o Options) error {
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // a range is one of the file as published
 	}
-	f.transport = guard{inner, f.plain()}
-	f.files = &http.Client{Transport: fileAuth{f.transport, f}, CheckRedirect: checkRedirect}
-	return nil
+	return guard{inner, plain}, nil
 }
 
 func checkRedirect(_ *http.Request, via []*http.Request) error {
@@ -103,6 +112,12 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return g.inner.RoundTrip(r)
 }
+
+// CloseIdleConnections is what http.Client calls.
+func (g guard) CloseIdleConnections() { g.inner.CloseIdleConnections() }
+
+// Untrusted tells whether an error of a NewTransport is about the server's certificate, or that the server has none.
+func Untrusted(err error) bool { return untrusted(err) }
 
 // fileAuth gives the mirror, and nobody else, its credentials with requests for files. Makers need none.
 type fileAuth struct {
