@@ -43,11 +43,9 @@ func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluste
 	if !needed || a.Mirror == "" || c.Bundle != nil || len(c.Nodes) == 0 {
 		return func() {}, nil
 	}
-	options := fetch.Options{Mirror: a.Mirror, CAFile: a.CAFile}
-	if a.CredentialsFile != "" {
-		if options.Keychain, err = fetch.KeychainFile(a.CredentialsFile); err != nil {
-			return nil, err
-		}
+	options, err := fetchOptions(a)
+	if err != nil {
+		return nil, err
 	}
 	report, closeView := newReporter(streams.Err, t.verbose)
 	defer closeView()

@@ -62,6 +62,12 @@ func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version st
 	if err := errors.Join(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
 		return nil, "", nil, err
 	}
+	if err := resolveVersion(ctx, streams, cfg); err != nil {
+		return nil, "", nil, err
+	}
+	if to != "" {
+		to = cfg.Spec.KubernetesVersion // of a label, what it stands for
+	}
 	c, unreached = t.open(ctx, cfg, b, streams)
 	if err := joined(ctx, c, t.file == ""); err != nil {
 		return c, "", unreached, err

@@ -63,7 +63,7 @@ func (v *validator) document() {
 		v.errorf("kind", "write "+Kind, "%q is not what myadm reads", v.c.Kind)
 	}
 	v.dnsName("metadata.name", v.c.Metadata.Name)
-	if _, err := VersionsOf(s.KubernetesVersion); err != nil {
+	if err := CheckWanted(s.KubernetesVersion); err != nil {
 		v.wrap("spec.kubernetesVersion", err)
 	}
 	if err := CheckImageRepository(s.ImageRepository); err != nil {
