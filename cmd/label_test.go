@@ -171,3 +171,50 @@ func TestSelectionPlacesVersion(t *testing.T) {
 		}
 	}
 }
+
+// What an upgrade goes to is the argument's, else the bundle's, else the document's, and never a label.
+func TestUpgradeDocument(t *testing.T) {
+	mirror, _ := labelServer(t)
+	dir := t.TempDir()
+	bundle := filepath.Join(dir, "bundle")
+	if err := makeBundle(bundle, "v1.36.3"); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, version string) string {
+		text := "apiVersion: myadm.dev/v1alpha1\nkind: Cluster\nspec:\n  kubernetesVersion: " + version + "\n  artifacts: {mirror: '" + mirror +
+			"'}\n  hosts:\n  - {name: cp-1, address: 192.0.2.1, roles: [control-plane]}\n"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	label, none := write("label.yaml", "stable-1.37"), write("none.yaml", "")
+	for _, tt := range []struct {
+		file, bundle, version, want string
+	}{
+		{none, "", "", ""},
+		{label, "", "", "v1.37.5"},
+		{label, "", "v1.37.2", "v1.37.2"},
+		{none, "", "latest-1.37", "v1.37.6-rc.0"},
+		{label, bundle, "", "v1.36.3"},
+		{label, bundle, "stable-1.36", "v1.36.3"},
+		{"", bundle, "", "v1.36.3"},
+	} {
+		flags := upgradeTarget{target: target{file: tt.file, bundle: tt.bundle}}
+		_, b, to, err := flags.document(t.Context(), Streams{Err: new(bytes.Buffer)}, tt.version)
+		if err != nil || to != tt.want {
+			t.Errorf("%+v: %q, %v", tt, to, err)
+		}
+		if b != nil {
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	// Commands on a cluster as it is do not have the label.
+	running := target{file: label}
+	cfg, err := running.loadRunning(config.RoleControlPlane)
+	if err != nil || cfg.Spec.KubernetesVersion != "" {
+		t.Errorf("%q, %v", cfg.Spec.KubernetesVersion, err)
+	}
+}
