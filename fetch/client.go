@@ -92,6 +92,16 @@ func NewTransport(p Proxy, caFile string, plain bool) (http.RoundTripper, error)
 	return guard{inner, plain}, nil
 }
 
+// NewUploadTransport is NewTransport for what sends much: each transfer has a connection of its own (HTTP/1.1). On one that
+// they share, a server that takes one upload at a time waits for bytes of that one behind those of the others, for ever.
+func NewUploadTransport(p Proxy, caFile string, plain bool) (http.RoundTripper, error) {
+	t, err := NewTransport(p, caFile, plain)
+	if g, ok := t.(guard); ok {
+		g.inner.ForceAttemptHTTP2 = false
+	}
+	return t, err
+}
+
 func checkRedirect(_ *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return errRedirects

@@ -138,7 +138,7 @@ type pusher struct {
 }
 
 func newPusher(target Target, o Options) (*pusher, error) {
-	inner, err := fetch.NewTransport(o.Proxy, o.CAFile, target.plain)
+	inner, err := fetch.NewUploadTransport(o.Proxy, o.CAFile, target.plain)
 	if err != nil {
 		return nil, err
 	}

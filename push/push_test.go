@@ -293,6 +293,27 @@ func TestHowTheRegistryIsReached(t *testing.T) {
 	}
 }
 
+// Uploads that shared a connection would wait for each other at a registry that takes one at a time.
+func TestUploadsShareNoConnection(t *testing.T) {
+	s := newServer(t, func(h http.Handler) *httptest.Server {
+		server := httptest.NewUnstartedServer(h)
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		return server
+	})
+	var shared atomic.Int32
+	s.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.ProtoMajor > 1 {
+			shared.Add(1)
+		}
+		return false
+	}
+	mustPush(t.Context(), t, newBundle(t, "amd64"), target(t, s.host()), Options{CAFile: s.ca(t)})
+	if n := shared.Load(); n > 0 {
+		t.Errorf("%d requests by HTTP/2", n)
+	}
+}
+
 func TestParseTarget(t *testing.T) {
 	for text, want := range map[string]string{
 		"r.example":                "r.example",
