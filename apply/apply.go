@@ -137,7 +137,7 @@ func CheckVersion(ctx context.Context, c *cluster.Cluster, founder *cluster.Node
 		return err
 	}
 	if have := pod.Spec.Containers[0].Image; have != images.APIServer {
-		return fmt.Errorf("the cluster runs %s, and the document wants %s; hint: apply does not change the version", have, images.APIServer)
+		return fmt.Errorf("the cluster runs %s, and the document wants %s; hint: neither apply nor init changes the version, `myadm upgrade apply` does; to stay, write that of the cluster, as a label such as stable moves", have, images.APIServer)
 	}
 	return nil
 }

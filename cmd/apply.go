@@ -69,6 +69,9 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
 		return err
 	}
+	if err := resolveVersion(ctx, streams, cfg); err != nil {
+		return err
+	}
 	c, unreached := flags.open(ctx, cfg, b, streams)
 	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
 	if len(c.ControlPlanes()) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/fetch"
+	"github.com/myadm/myadm/workflow"
 )
 
 func newBundleCommand(streams Streams) *cobra.Command {
@@ -49,7 +51,10 @@ func runBundleVerify(ctx context.Context, streams Streams, path string, output o
 		return err
 	}
 	defer b.Close()
-	if err := b.Verify(ctx, nil); err != nil {
+	report, closeView := newReporter(streams.Err, false)
+	err = verifyBundle(ctx, report, b)
+	closeView()
+	if err != nil {
 		return err
 	}
 	bytes, stored := bundle.TotalSize(b.Index.Artifacts), bundle.StoredSize(b.Index.Artifacts)
@@ -64,6 +69,20 @@ func runBundleVerify(ctx context.Context, streams Streams, path string, output o
 	}
 	_, err = fmt.Fprintf(streams.Out, "%s: Kubernetes %s, %s, %s: ok\n", path, b.Index.KubernetesVersion,
 		count(len(b.Index.Artifacts), "artifact"), formatStored(bytes, stored))
+	return err
+}
+
+// verifyBundle verifies a bundle and tells how far it has come.
+func verifyBundle(ctx context.Context, report workflow.Reporter, b *bundle.Bundle) error {
+	item := filepath.Base(b.Path())
+	view := newWorkView(report, "verify", "verified", 1)
+	err := b.Verify(ctx, func(done, total int64) { view.progress(item, done, total) })
+	if err == nil {
+		view.ended(item)
+	} else {
+		view.failed(item)
+	}
+	view.end()
 	return err
 }
 

@@ -76,17 +76,14 @@ func runBundleCreate(ctx context.Context, streams Streams, path string, flags bu
 			return usageError{fmt.Errorf("--arch: nothing is released for %q; hint: there are %v", arch, release.Architectures())}
 		}
 	}
-	if err := checkWanted(flags.version); err != nil {
-		return usageError{err}
+	if err := config.CheckWanted(flags.version); err != nil {
+		return usageError{fmt.Errorf("--kubernetes-version: %w", err)}
 	}
-	options := fetch.Options{Mirror: flags.mirror, CAFile: flags.caFile, CacheDir: flags.cacheDir}
-	if flags.login != "" {
-		keychain, err := fetch.KeychainFile(flags.login)
-		if err != nil {
-			return err
-		}
-		options.Keychain = keychain
+	options, err := fetchOptions(config.Artifacts{Mirror: flags.mirror, CAFile: flags.caFile, CredentialsFile: flags.login})
+	if err != nil {
+		return err
 	}
+	options.CacheDir = flags.cacheDir
 	report, closeView := newReporter(streams.Err, flags.verbose)
 	options.Progress = newFetchView(report).tell
 	f, err := fetch.New(ctx, options)
@@ -108,18 +105,6 @@ func runBundleCreate(ctx context.Context, streams Streams, path string, flags bu
 	}
 	_, err = fmt.Fprintf(streams.Out, "Kubernetes %s: %s\n", version, path)
 	return err
-}
-
-// checkWanted refuses what is neither a version that myadm knows nor a label.
-func checkWanted(version string) error {
-	if _, err := config.ParseVersion(version); err == nil {
-		_, err := config.VersionsOf(version)
-		return err
-	}
-	if _, err := release.ParseLabel(version); err != nil {
-		return fmt.Errorf("--kubernetes-version: %q is neither a version nor a label; hint: use one such as %s, or stable, or stable-1.37", version, config.Newest)
-	}
-	return nil
 }
 
 // writeBundle makes the bundle. Without a path it gets one by its version.

@@ -103,7 +103,7 @@ func orDash(s string) string {
 
 // reach connects to the control planes that can be reached, of which there must be one, and warns of the others.
 func (t *target) reach(ctx context.Context, streams Streams) (*cluster.Cluster, error) {
-	cfg, err := t.load(config.RoleControlPlane)
+	cfg, err := t.loadRunning(config.RoleControlPlane)
 	if err != nil {
 		return nil, err
 	}

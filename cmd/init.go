@@ -143,6 +143,9 @@ func runInit(ctx context.Context, streams Streams, flags initFlags) error {
 	}
 	defer c.Close()
 	n, err := apply.Founder(ctx, c)
+	if err == nil && flags.placesVersion() {
+		err = apply.CheckVersion(ctx, c, n)
+	}
 	if err != nil {
 		return err
 	}
@@ -199,6 +202,9 @@ func (f *initFlags) controlPlane(ctx context.Context, streams Streams) (*cluster
 	override(cfg, &cfg.Spec.LoadBalancer.Type, f.loadBalancer, "--load-balancer", "spec.loadBalancer.type")
 	config.SetDefaults(cfg)
 	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
+		return nil, err
+	}
+	if err := resolveVersion(ctx, streams, cfg); err != nil {
 		return nil, err
 	}
 	cfg.Spec.Hosts = slices.DeleteFunc(cfg.Spec.Hosts, func(h config.Host) bool { return !h.HasRole(config.RoleControlPlane) })

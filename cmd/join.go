@@ -178,6 +178,7 @@ func (f *joinFlags) connect(ctx context.Context, streams Streams) (c *cluster.Cl
 	if err != nil {
 		return nil, nil, err
 	}
+	forgetLabel(cfg)
 	if f.token != "" { // the cluster is reached as any joining host reaches it
 		cfg.Spec.Hosts = slices.DeleteFunc(cfg.Spec.Hosts, func(h config.Host) bool { return h.HasRole(config.RoleControlPlane) != f.controlPlane })
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -118,9 +117,6 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 	if err != nil {
 		return nil, err
 	}
-	if o.Net, err = netOf(c.Config.Spec); err != nil {
-		return nil, err
-	}
 	report, closeView := newReporter(streams.Err, t.verbose)
 	view := newFetchView(report)
 	options.Progress = view.tell
@@ -129,6 +125,7 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 		closeView()
 		return nil, err
 	}
+	o.Net = netOf(c.Config.Spec.Proxy, f.CA())
 	located, err := f.Locate(ctx, c.Config.Spec.KubernetesVersion, archsOf(c), nil)
 	view.close() // what is fetched later, for a phase, is told by that phase
 	closeView()
@@ -143,27 +140,12 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 	}, nil
 }
 
-// fetchOptions are those of the document.
-func fetchOptions(a config.Artifacts) (o fetch.Options, err error) {
-	o = fetch.Options{Mirror: a.Mirror, CAFile: a.CAFile}
-	if a.CredentialsFile != "" {
-		o.Keychain, err = fetch.KeychainFile(a.CredentialsFile)
-	}
-	return o, err
-}
-
 // netOf is how hosts get to the mirror or the makers' servers.
-func netOf(spec config.Spec) (n wire.Net, err error) {
-	if file := spec.Artifacts.CAFile; file != "" {
-		ca, err := os.ReadFile(file)
-		if err != nil {
-			return n, fmt.Errorf("read the authorities of the mirror: %w", err)
-		}
-		n.CA = string(ca)
+func netOf(p config.Proxy, authorities []byte) wire.Net {
+	return wire.Net{
+		CA:    string(authorities),
+		Proxy: wire.Proxy{HTTP: string(p.HTTPProxy), HTTPS: string(p.HTTPSProxy), No: strings.Join(p.NoProxy, ",")},
 	}
-	p := spec.Proxy
-	n.Proxy = wire.Proxy{HTTP: string(p.HTTPProxy), HTTPS: string(p.HTTPSProxy), No: strings.Join(p.NoProxy, ",")}
-	return n, nil
 }
 
 func originsOf(ctx context.Context, located *fetch.Located) (map[string]delivery.Origin, error) {

@@ -70,7 +70,7 @@ their old disks.`,
 }
 
 func runReset(ctx context.Context, streams Streams, flags resetFlags, names []string) error {
-	cfg, err := flags.load(config.RoleWorker)
+	cfg, err := flags.loadRunning(config.RoleWorker)
 	if err != nil {
 		return err
 	}

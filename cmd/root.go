@@ -85,6 +85,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by prefl
 	}
 	for _, c := range []*cobra.Command{
 		newBundleCommand(streams),
+		newImagesCommand(streams),
 		newConfigCommand(streams),
 		newVersionCommand(streams),
 	} {

@@ -36,6 +36,13 @@ func (s *selection) registerNames(cmd *cobra.Command) {
 	f.StringSliceVar(&s.skip, "skip", nil, "leave these `phases` out")
 }
 
+// placesVersion tells whether any of the phases would run that make something of the Kubernetes version: in a cluster of
+// another one they would upgrade a part of it.
+func (s *selection) placesVersion() bool {
+	runner := workflow.Runner{Only: s.only, Skip: s.skip}
+	return slices.ContainsFunc([]string{"runtime", "binaries", "images", "etcd", "control-plane", "upload-config", "addons"}, runner.Selected)
+}
+
 // sends tells whether any of the phases that send binaries and images to hosts would run.
 func (s *selection) sends() bool {
 	runner := workflow.Runner{Only: s.only, Skip: s.skip}

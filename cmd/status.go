@@ -60,7 +60,7 @@ func hurry(cmd *cobra.Command) {
 }
 
 func runStatus(ctx context.Context, streams Streams, t target, output outputFlag) error {
-	cfg, err := t.load(config.RoleControlPlane)
+	cfg, err := t.loadRunning(config.RoleControlPlane)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (t *target) register(cmd *cobra.Command) {
 func (t *target) registerArtifacts(cmd *cobra.Command) {
 	f := cmd.Flags()
 	t.registerSource(f)
-	f.StringVar(&t.version, "kubernetes-version", "", "Kubernetes `version` (default: the document's, then the bundle's)")
+	f.StringVar(&t.version, "kubernetes-version", "", "Kubernetes `version`, or a label: stable, stable-1.37, latest-1.37 (default: the document's, then the bundle's)")
 }
 
 // load reads the document, if there is one, and puts the flags over it. role is what hosts named by --host, or this
@@ -129,7 +129,8 @@ func parseHost(s string) (config.Host, error) {
 	return h, nil
 }
 
-// openBundle opens the bundle that flags or document name, and takes its version when nothing else says one.
+// openBundle opens the bundle that flags or document name, and takes its version when nothing else says one, or a label
+// does that may stand for it.
 func openBundle(cfg *config.Cluster) (*bundle.Bundle, error) {
 	if cfg.Spec.Artifacts.Bundle == "" {
 		return nil, nil
@@ -138,14 +139,16 @@ func openBundle(cfg *config.Cluster) (*bundle.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch cfg.Spec.KubernetesVersion {
-	case "":
-		cfg.Spec.KubernetesVersion = b.Index.KubernetesVersion
-	case b.Index.KubernetesVersion:
-	default:
-		return nil, usageError{fmt.Errorf("bundle %s is of Kubernetes %s, and %s is wanted; hint: name the bundle of that version, or leave kubernetesVersion out",
-			cfg.Spec.Artifacts.Bundle, b.Index.KubernetesVersion, cfg.Spec.KubernetesVersion)}
+	have, wanted := b.Index.KubernetesVersion, cfg.Spec.KubernetesVersion
+	if label, err := config.ParseLabel(wanted); err == nil && label.Covers(have) || wanted == "" {
+		wanted = have
 	}
+	if wanted != have {
+		err := fmt.Errorf("bundle %s is of Kubernetes %s, and %s is wanted; hint: name the bundle of that version, or leave kubernetesVersion out",
+			cfg.Spec.Artifacts.Bundle, have, wanted)
+		return nil, usageError{errors.Join(err, b.Close())}
+	}
+	cfg.Spec.KubernetesVersion = wanted
 	return b, nil
 }
 

@@ -205,7 +205,7 @@ func runTokenDelete(ctx context.Context, streams Streams, t target, tokens []str
 
 // connect opens the control plane and gives the API as an administrator.
 func (t *target) connect(ctx context.Context, streams Streams) (*cluster.Cluster, *kube.Client, error) {
-	cfg, err := t.load(config.RoleControlPlane)
+	cfg, err := t.loadRunning(config.RoleControlPlane)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/manifests"
@@ -45,21 +46,8 @@ const recoverPatience = time.Minute
 // else the cluster's own. from is the version that the cluster says it has; unreached are the errors of hosts that did not
 // answer. There may be a cluster to close also with an error.
 func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version string) (c *cluster.Cluster, from string, unreached, err error) {
-	t.version = version
-	cfg, err := t.load(config.RoleControlPlane) // a document without one is refused; joined corrects it
+	cfg, b, to, err := t.document(ctx, streams, version)
 	if err != nil {
-		return nil, "", nil, err
-	}
-	if t.file != "" && version == "" && t.bundle != "" {
-		cfg.Spec.KubernetesVersion = "" // a bundle on the command line says more than the document
-	}
-	b, err := openBundle(cfg)
-	if err != nil {
-		return nil, "", nil, err
-	}
-	to := cfg.Spec.KubernetesVersion
-	config.SetDefaults(cfg)
-	if err := errors.Join(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
 		return nil, "", nil, err
 	}
 	c, unreached = t.open(ctx, cfg, b, streams)
@@ -77,6 +65,33 @@ func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version st
 		c.Config.Spec.KubernetesVersion = to
 	}
 	return c, from, unreached, nil
+}
+
+// document reads the document, with its defaults, and opens the bundle. to is the version that argument, bundle or document
+// name, of a label what it stands for; empty: none of them names one.
+func (t *upgradeTarget) document(ctx context.Context, streams Streams, version string) (cfg *config.Cluster, b *bundle.Bundle, to string, err error) {
+	t.version = version
+	if cfg, err = t.load(config.RoleControlPlane); err != nil { // a document without one is refused; joined corrects it
+		return nil, nil, "", err
+	}
+	if t.file != "" && version == "" && t.bundle != "" {
+		cfg.Spec.KubernetesVersion = "" // a bundle on the command line says more than the document
+	}
+	if b, err = openBundle(cfg); err != nil {
+		return nil, nil, "", err
+	}
+	named := cfg.Spec.KubernetesVersion != ""
+	config.SetDefaults(cfg)
+	if err := errors.Join(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
+		return nil, nil, "", err
+	}
+	if err := resolveVersion(ctx, streams, cfg); err != nil {
+		return nil, nil, "", err
+	}
+	if named {
+		to = cfg.Spec.KubernetesVersion
+	}
+	return cfg, b, to, nil
 }
 
 // learn asks the cluster for its configuration. Where the API does not answer because an upgrade was cut, the cluster is

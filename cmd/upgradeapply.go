@@ -190,7 +190,7 @@ On a control plane itself no document is needed: HOST is then its own name.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVar(&flags.version, "kubernetes-version", "", "Kubernetes `version` (default: the bundle's)")
+	cmd.Flags().StringVar(&flags.version, "kubernetes-version", "", "Kubernetes `version`, or a label: stable, stable-1.37, latest-1.37 (default: the bundle's)")
 	return cmd
 }
 

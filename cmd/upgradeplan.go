@@ -99,7 +99,7 @@ func runUpgradePlan(ctx context.Context, streams Streams, flags upgradePlanFlags
 // whether it is to tell what hosts lack, for which it fetches the one version that is wanted if the document names a mirror.
 func (t *upgradeTarget) survey(ctx context.Context, streams Streams, version string, compares bool) (*cluster.Cluster, *upgrade.State, error) {
 	if version != "" {
-		if _, err := config.VersionsOf(version); err != nil {
+		if err := config.CheckWanted(version); err != nil {
 			return nil, nil, usageError{err}
 		}
 	}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -62,3 +64,15 @@ func ImagesOf(c *Cluster) (Images, error) {
 	}
 	return images, nil
 }
+
+// CheckImageRepository tells whether images can be kept in a repository: it is as in spec.imageRepository.
+func CheckImageRepository(text string) error {
+	if !repository.MatchString(text) {
+		return fmt.Errorf("%q is not an image repository; hint: write host[:port]/folder without scheme, tag or slash at the end, such as %s", text, DefaultImageRepository)
+	}
+	return nil
+}
+
+// InRepository is where a repository other than the default has an image, by its reference elsewhere: all images are side
+// by side there, registry.k8s.io/coredns/coredns:v1.14.6 as REPOSITORY/coredns:v1.14.6.
+func InRepository(repository, image string) string { return repository + "/" + path.Base(image) }

@@ -32,7 +32,7 @@ type Metadata struct {
 
 // Spec is the cluster that is wanted.
 type Spec struct {
-	KubernetesVersion    string       `json:"kubernetesVersion,omitempty"`    // vX.Y.Z
+	KubernetesVersion    string       `json:"kubernetesVersion,omitempty"`    // vX.Y.Z, or a Label, which is resolved before anything is compared with it
 	ControlPlaneEndpoint string       `json:"controlPlaneEndpoint,omitempty"` // host[:port] of a load balancer or a DNS name; empty: the virtual IP, or the first control plane
 	APIServerPort        int32        `json:"apiServerPort,omitempty"`        // default 6443
 	LoadBalancer         LoadBalancer `json:"loadBalancer,omitzero"`

@@ -63,11 +63,11 @@ func (v *validator) document() {
 		v.errorf("kind", "write "+Kind, "%q is not what myadm reads", v.c.Kind)
 	}
 	v.dnsName("metadata.name", v.c.Metadata.Name)
-	if _, err := VersionsOf(s.KubernetesVersion); err != nil {
+	if err := CheckWanted(s.KubernetesVersion); err != nil {
 		v.wrap("spec.kubernetesVersion", err)
 	}
-	if r := s.ImageRepository; !repository.MatchString(r) {
-		v.errorf("spec.imageRepository", "write host[:port]/folder without scheme, tag or slash at the end, such as "+DefaultImageRepository, "%q is not an image repository", r)
+	if err := CheckImageRepository(s.ImageRepository); err != nil {
+		v.wrap("spec.imageRepository", err)
 	}
 	if *s.DNS.Replicas < 0 {
 		v.errorf("spec.dns.replicas", "", "%d is negative", *s.DNS.Replicas)

@@ -25,8 +25,8 @@ controlPlaneEndpoint: "[2001:db8::5]:443"
 imageRepository: mirror.example.org:5000/k8s/x
 kubelet: {staticPodPath: /etc/kubernetes/manifests, clusterDomain: cluster.local, kind: KubeletConfiguration}`, ""},
 
-		{"versions", `kubernetesVersion: 1.37.2-x`, `4:2: spec.kubernetesVersion: "1.37.2-x" is not a Kubernetes version; hint: write it as v1.37.2`},
-		{"short version", `kubernetesVersion: v1.37`, `4:2: spec.kubernetesVersion: "v1.37" is not a Kubernetes version; hint: write it as v1.37.2`},
+		{"versions", `kubernetesVersion: 1.37.2-x`, `4:2: spec.kubernetesVersion: "1.37.2-x" is not a Kubernetes version; hint: write it as v1.37.2, or as a label: stable, stable-1.37, latest-1.37`},
+		{"short version", `kubernetesVersion: v1.37`, `4:2: spec.kubernetesVersion: "v1.37" is not a Kubernetes version; hint: write it as v1.37.2, or as a label: stable, stable-1.37, latest-1.37`},
 		{"unsupported version", `kubernetesVersion: v1.30.1`, `4:2: spec.kubernetesVersion: Kubernetes v1.30.1 is not supported; hint: use v1.36 or v1.37, such as v1.37.2`},
 		{"newer patch release", `kubernetesVersion: v1.36.99`, ""},
 
@@ -198,7 +198,7 @@ func TestValidateNamesTheFlagInsteadOfTheLine(t *testing.T) {
 	c := mustParse(t, head+"spec: {kubernetesVersion: v1.37.2}\n")
 	c.Spec.KubernetesVersion = "1"
 	c.GivenBy("MYADM_KUBERNETES_VERSION", "spec.kubernetesVersion")
-	checkMessages(t, Validate(c), `MYADM_KUBERNETES_VERSION: spec.kubernetesVersion: "1" is not a Kubernetes version; hint: write it as v1.37.2`)
+	checkMessages(t, Validate(c), `MYADM_KUBERNETES_VERSION: spec.kubernetesVersion: "1" is not a Kubernetes version; hint: write it as v1.37.2, or as a label: stable, stable-1.37, latest-1.37`)
 }
 
 func TestValidateJoinNeedsNoControlPlane(t *testing.T) {

@@ -63,13 +63,27 @@ func (f *Fetcher) address(text string) (*url.URL, error) {
 
 // setTransport makes the one transport that everything goes through.
 func (f *Fetcher) setTransport(o Options) error {
-	proxy, err := proxyFunc(o.Proxy)
-	if err != nil {
+	var err error
+	if f.transport, err = NewTransport(o.Proxy, o.CAFile, f.plain()); err != nil {
 		return err
 	}
-	authorities, err := f.authorities(o.CAFile)
-	if err != nil {
+	if _, f.ca, err = authorities(o.CAFile); err != nil {
 		return err
+	}
+	f.files = &http.Client{Transport: fileAuth{f.transport, f}, CheckRedirect: checkRedirect}
+	return nil
+}
+
+// NewTransport is a way to servers: through a proxy (the zero value: the environment's), trusting the authorities of a PEM
+// file (empty: none) besides the system's, and by TLS alone unless plain.
+func NewTransport(p Proxy, caFile string, plain bool) (http.RoundTripper, error) {
+	proxy, err := proxyFunc(p)
+	if err != nil {
+		return nil, err
+	}
+	authorities, _, err := authorities(caFile)
+	if err != nil {
+		return nil, err
 	}
 	inner := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
@@ -82,9 +96,17 @@ func (f *Fetcher) setTransport(o Options) error {
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // a range is one of the file as published
 	}
-	f.transport = guard{inner, f.plain()}
-	f.files = &http.Client{Transport: fileAuth{f.transport, f}, CheckRedirect: checkRedirect}
-	return nil
+	return guard{inner, plain}, nil
+}
+
+// NewUploadTransport is NewTransport for what sends much: each transfer has a connection of its own (HTTP/1.1). On one that
+// they share, a server that takes one upload at a time waits for bytes of that one behind those of the others, for ever.
+func NewUploadTransport(p Proxy, caFile string, plain bool) (http.RoundTripper, error) {
+	t, err := NewTransport(p, caFile, plain)
+	if g, ok := t.(guard); ok {
+		g.inner.ForceAttemptHTTP2 = false
+	}
+	return t, err
 }
 
 func checkRedirect(_ *http.Request, via []*http.Request) error {
@@ -107,6 +129,12 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return g.inner.RoundTrip(r)
 }
+
+// CloseIdleConnections is what http.Client calls.
+func (g guard) CloseIdleConnections() { g.inner.CloseIdleConnections() }
+
+// Untrusted tells whether an error of a NewTransport is about the server's certificate, or that the server has none.
+func Untrusted(err error) bool { return untrusted(err) }
 
 // fileAuth gives the mirror, and nobody else, its credentials with requests for files. Makers need none.
 type fileAuth struct {
@@ -198,28 +226,28 @@ func proxyFunc(p Proxy) (func(*url.URL) (*url.URL, error), error) {
 	return conf.ProxyFunc(), nil
 }
 
-// authorities are the system's and those of a file, which f then has; nil stands for the system's alone.
-func (f *Fetcher) authorities(file string) (*x509.CertPool, error) {
+// authorities are the system's and those of a file, and the latter as PEM; nil stands for the system's alone.
+func authorities(file string) (pool *x509.CertPool, own []byte, err error) {
 	if file == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("certificate authorities: %w", err)
+		return nil, nil, fmt.Errorf("certificate authorities: %w", err)
 	}
-	pool, err := x509.SystemCertPool()
+	pool, err = x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("certificate authorities: %s has none; hint: it is a PEM file, with BEGIN CERTIFICATE", file)
+		return nil, nil, fmt.Errorf("certificate authorities: %s has none; hint: it is a PEM file, with BEGIN CERTIFICATE", file)
 	}
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
-			f.ca = append(f.ca, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+			own = append(own, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
 		}
 	}
-	return pool, nil
+	return pool, own, nil
 }
 
 // CA is Options.CAFile for hosts: PEM with its certificates, and nothing else that may be in the file, such as a key. nil:

@@ -16,11 +16,11 @@ func (f *Fetcher) Resolve(ctx context.Context, text string) (string, error) {
 	if _, err := config.ParseVersion(text); err == nil {
 		return text, nil
 	}
-	label, err := release.ParseLabel(text)
+	label, err := config.ParseLabel(text)
 	if err != nil {
 		return "", fmt.Errorf("%q is neither a Kubernetes version nor a label; hint: use one such as %s, or stable, or stable-1.37", text, config.Newest)
 	}
-	u, err := f.address(label.URL())
+	u, err := f.address(release.LabelURL(label))
 	if err != nil {
 		return "", err
 	}
