@@ -41,8 +41,8 @@ func (f *Fetcher) file(ctx context.Context, items []release.Item) ([]Fetched, er
 	return got, f.describe(first.String(), u, err)
 }
 
-// checksum is the SHA-256 that is published for an item's file. A release does not change, so it is asked for once.
-func (f *Fetcher) checksum(ctx context.Context, item release.Item) (string, error) {
+// published is the SHA-256 that is published for an item's file. A release does not change, so it is asked for once.
+func (f *Fetcher) published(ctx context.Context, item release.Item) (string, error) {
 	u, err := f.locate(item.File.URL)
 	if err != nil {
 		return "", fmt.Errorf("fetch %s: %w", item, err)
