@@ -18,6 +18,8 @@ func (t *target) registerSource(f *pflag.FlagSet) {
 	f.StringVar(&t.mirror, "mirror", "", "`URL` of a mirror of the makers' servers to fetch them from, without a bundle")
 	f.StringVar(&t.mirrorCA, "mirror-ca-file", "", "PEM `file` of certificate authorities of the mirror besides the system's")
 	f.StringVar(&t.mirrorLogin, "registry-config", "", "`file` with credentials of the mirror in the form of docker's config.json (default docker's own)")
+	f.StringVar(&t.signatureRoots, "signature-roots", "", "`file` that says whose signatures to believe: sigstore's trusted_root.json, or PEM; see docs/signatures.md")
+	f.BoolVar(&t.verifySignatures, "verify-signatures", false, "refuse what its makers sign when the mirror lacks its signature; wrong signatures are refused always")
 }
 
 // overrideSource puts the flags over the document. A bundle and a mirror say the same thing: of the one that a flag names,
@@ -34,6 +36,11 @@ func (t *target) overrideSource(cfg *config.Cluster) {
 	override(cfg, &a.Mirror, t.mirror, "--mirror", "spec.artifacts.mirror")
 	override(cfg, &a.CAFile, t.mirrorCA, "--mirror-ca-file", "spec.artifacts.caFile")
 	override(cfg, &a.CredentialsFile, t.mirrorLogin, "--registry-config", "spec.artifacts.credentialsFile")
+	override(cfg, &a.Signatures.Roots, t.signatureRoots, "--signature-roots", "spec.artifacts.signatures.roots")
+	if t.verifySignatures {
+		a.Signatures.Required = true
+		cfg.GivenBy("--verify-signatures", "spec.artifacts.signatures.required")
+	}
 }
 
 // provide fetches from the document's mirror, if it names one, what the hosts of c need, and gives it to c as its bundle.
@@ -49,11 +56,14 @@ func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluste
 			return nil, err
 		}
 	}
+	if options.Signatures, err = signaturesOf(a.Signatures); err != nil {
+		return nil, err
+	}
 	report, closeView := newReporter(streams.Err, t.verbose)
-	defer closeView()
 	options.Progress = newFetchView(report).tell
 	f, err := fetch.New(ctx, options)
 	if err != nil {
+		closeView()
 		return nil, err
 	}
 	var archs []string
@@ -64,9 +74,11 @@ func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluste
 	}
 	slices.Sort(archs)
 	b, err := f.Provide(ctx, c.Config.Spec.KubernetesVersion, archs, nil)
+	closeView()
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	proofsOf(f.Verified()).print(streams.Err)
 	c.Bundle = b
 	return func() {
 		// What is left in the cache is for the next run to bring below its limit.

@@ -30,6 +30,8 @@ type target struct {
 
 	bundle                        string
 	mirror, mirrorCA, mirrorLogin string
+	signatureRoots                string
+	verifySignatures              bool
 
 	sshKey            string
 	bastion           string
