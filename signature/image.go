@@ -144,7 +144,7 @@ func parseEntry(data []byte) (*tlog.Entry, error) {
 	if len(said.SignedEntryTimestamp) == 0 || said.Payload.IntegratedTime <= 0 || said.Payload.LogIndex < 0 {
 		return nil, fmt.Errorf("what the transparency log said is not whole; hint: %s", hintChanged)
 	}
-	entry, err := tlog.NewEntry(body, said.Payload.IntegratedTime, said.Payload.LogIndex, id, said.SignedEntryTimestamp, nil)
+	entry, err := tlog.NewEntry(body, said.Payload.IntegratedTime, said.Payload.LogIndex, id, said.SignedEntryTimestamp, nil) //nolint:staticcheck // this form is of Rekor v1, which the newer function would have to be told
 	if err != nil {
 		return nil, fmt.Errorf("the entry in the transparency log is malformed: %w; hint: %s", err, hintChanged)
 	}
