@@ -13,6 +13,7 @@ import (
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/fetch"
 	"github.com/myadm/myadm/release"
+	"github.com/myadm/myadm/signature"
 )
 
 // bundleCreateFlags are those of bundle create.
@@ -20,6 +21,7 @@ type bundleCreateFlags struct {
 	output                                   outputFlag
 	version, mirror, caFile, cacheDir, login string
 	archs, roles                             []string
+	signatures                               config.Signatures
 	verbose                                  bool
 }
 
@@ -30,7 +32,8 @@ func newBundleCreateCommand(streams Streams) *cobra.Command {
 		Short: "Fetch what hosts need for a Kubernetes version into a bundle",
 		Long: `Fetch what hosts need for a Kubernetes version into a bundle: one tar file where PATH ends in .tar, else a folder.
 
-Binaries and images come from their makers, or from a mirror, and are verified. What was fetched stays in a cache, so
+Binaries and images come from their makers, or from a mirror, and are verified: by their checksums, and with
+--signature-roots by the signatures that the makers of Kubernetes publish. What was fetched stays in a cache, so
 that an interrupted run goes on where it ended and the next version brings only what is new.`,
 		Example: `  # the newest release, for hosts of both architectures
   myadm bundle create --kubernetes-version stable --arch amd64,arm64
@@ -59,6 +62,10 @@ that an interrupted run goes on where it ended and the next version brings only 
 	f.StringVar(&flags.caFile, "ca-file", "", "PEM `file` of certificate authorities to trust besides the system's")
 	f.StringVar(&flags.cacheDir, "cache-dir", "", "`folder` of the cache (default myadm in the user's folder for caches)")
 	f.StringVar(&flags.login, "registry-config", "", "`file` with credentials in the form of docker's config.json (default docker's own)")
+	f.StringVar(&flags.signatures.Roots, "signature-roots", "", "`file` that says whose signatures to believe: sigstore's trusted_root.json, or PEM; see docs/signatures.md")
+	f.StringVar(&flags.signatures.Identity, "signature-identity", "", "`address` of who signs (default who signs the releases of Kubernetes)")
+	f.StringVar(&flags.signatures.Issuer, "signature-issuer", "", "`URL` of who vouches for the signer (default likewise)")
+	f.BoolVar(&flags.signatures.Required, "verify-signatures", false, "refuse what its makers sign when its signature is missing; wrong signatures are refused always")
 	f.BoolVarP(&flags.verbose, "verbose", "v", false, "tell more")
 	return cmd
 }
@@ -84,6 +91,12 @@ func runBundleCreate(ctx context.Context, streams Streams, path string, flags bu
 		return err
 	}
 	options.CacheDir = flags.cacheDir
+	if flags.signatures != (config.Signatures{}) && flags.signatures.Roots == "" {
+		return usageError{fmt.Errorf("--signature-roots: it is not said whose signatures to believe; hint: it names a file; %s", signature.HintRoots)}
+	}
+	if options.Signatures, err = signaturesOf(flags.signatures); err != nil {
+		return err
+	}
 	report, closeView := newReporter(streams.Err, flags.verbose)
 	options.Progress = newFetchView(report).tell
 	f, err := fetch.New(ctx, options)
@@ -97,13 +110,16 @@ func runBundleCreate(ctx context.Context, streams Streams, path string, flags bu
 	if err != nil {
 		return err
 	}
+	verified := proofsOf(f.Verified())
 	if flags.output.json() {
 		return writeJSON(streams.Out, struct {
 			KubernetesVersion string `json:"kubernetesVersion"`
 			Path              string `json:"path"`
-		}{version, path})
+			Verified          proofs `json:"verified,omitzero"`
+		}{version, path, verified})
 	}
 	_, err = fmt.Fprintf(streams.Out, "Kubernetes %s: %s\n", version, path)
+	verified.print(streams.Out)
 	return err
 }
 

@@ -28,6 +28,8 @@ func (t *target) registerSource(f *pflag.FlagSet) {
 	f.StringVar(&t.mirrorCA, "mirror-ca-file", "", "PEM `file` of certificate authorities of the mirror besides the system's")
 	f.StringVar(&t.mirrorLogin, "registry-config", "", "`file` with credentials of the mirror in the form of docker's config.json (default docker's own)")
 	f.StringVar(&t.delivery, "delivery", "", "how they reach the hosts: `way` auto, download (by the hosts themselves), upload, or peer (hosts pass them on)")
+	f.StringVar(&t.signatureRoots, "signature-roots", "", "`file` that says whose signatures to believe: sigstore's trusted_root.json, or PEM; see docs/signatures.md")
+	f.BoolVar(&t.verifySignatures, "verify-signatures", false, "refuse what its makers sign when the mirror lacks its signature; wrong signatures are refused always")
 }
 
 // overrideSource puts the flags over the document. A bundle and a mirror say the same thing: of the one that a flag names,
@@ -45,6 +47,11 @@ func (t *target) overrideSource(cfg *config.Cluster) {
 	override(cfg, &a.CAFile, t.mirrorCA, "--mirror-ca-file", "spec.artifacts.caFile")
 	override(cfg, &a.CredentialsFile, t.mirrorLogin, "--registry-config", "spec.artifacts.credentialsFile")
 	override(cfg, &a.Delivery, t.delivery, "--delivery", "spec.artifacts.delivery")
+	override(cfg, &a.Signatures.Roots, t.signatureRoots, "--signature-roots", "spec.artifacts.signatures.roots")
+	if t.verifySignatures {
+		a.Signatures.Required = true
+		cfg.GivenBy("--verify-signatures", "spec.artifacts.signatures.required")
+	}
 }
 
 // provide says how what is needed reaches the hosts: from c's bundle or, without one, from the document's mirror or the
@@ -117,6 +124,9 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 	if err != nil {
 		return nil, err
 	}
+	if options.Signatures, err = signaturesOf(c.Config.Spec.Artifacts.Signatures); err != nil {
+		return nil, err
+	}
 	report, closeView := newReporter(streams.Err, t.verbose)
 	view := newFetchView(report)
 	options.Progress = view.tell
@@ -132,6 +142,7 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	proofsOf(f.Verified()).print(streams.Err)
 	o.Bundle, o.Ensure = located.Bundle, located.Ensure
 	o.Origins = func(ctx context.Context) (map[string]delivery.Origin, error) { return originsOf(ctx, located) }
 	return func() {

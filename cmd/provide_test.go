@@ -42,6 +42,8 @@ func TestSourceFlags(t *testing.T) {
 		{"a bundle instead of a mirror", target{bundle: "b"}, mirrored, config.Artifacts{Bundle: "b"}},
 		{"a mirror instead of a bundle", target{mirror: "https://n"}, bundled, config.Artifacts{Mirror: "https://n"}},
 		{"another login", target{mirrorLogin: "l"}, mirrored, config.Artifacts{Mirror: "https://m", CAFile: "ca", CredentialsFile: "l"}},
+		{"signatures", target{signatureRoots: "r.json", verifySignatures: true}, mirrored, config.Artifacts{
+			Mirror: "https://m", CAFile: "ca", CredentialsFile: "login", Signatures: config.Signatures{Roots: "r.json", Required: true}}},
 		{"both, which validation refuses", target{bundle: "b", mirror: "https://n"}, config.Artifacts{}, config.Artifacts{Bundle: "b", Mirror: "https://n"}},
 	} {
 		cfg := &config.Cluster{}

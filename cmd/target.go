@@ -31,6 +31,8 @@ type target struct {
 	bundle                        string
 	mirror, mirrorCA, mirrorLogin string
 	delivery                      string
+	signatureRoots                string
+	verifySignatures              bool
 
 	sshKey            string
 	bastion           string

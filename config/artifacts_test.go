@@ -23,6 +23,15 @@ func TestValidateArtifacts(t *testing.T) {
 		{"no way", Artifacts{Delivery: "pigeon"}, []string{`spec.artifacts.delivery: "pigeon" is no way`}},
 		{"a bundle to download", Artifacts{Bundle: "k.tar", Delivery: DeliveryDownload}, []string{"spec.artifacts.delivery: hosts cannot download"}},
 		{"a bundle for peers", Artifacts{Bundle: "k.tar", Delivery: DeliveryPeer}, nil},
+		{"signatures", Artifacts{Mirror: "https://m", Signatures: Signatures{Roots: "r.json", Identity: "a@b", Issuer: "https://i", Required: true}}, nil},
+		{"signatures of a bundle", Artifacts{Bundle: "k.tar", Signatures: Signatures{Roots: "r.json"}}, []string{"spec.artifacts.signatures.roots: there is no mirror"}},
+		{"signatures of nothing", Artifacts{Signatures: Signatures{Required: true}}, []string{"spec.artifacts.signatures.required: there is no mirror"}},
+		{"signatures without roots", Artifacts{Mirror: "https://m", Signatures: Signatures{Required: true, Identity: "a@b", Issuer: "https://i"}}, []string{
+			"spec.artifacts.signatures.required: it is not said whose", "spec.artifacts.signatures.identity: it", "spec.artifacts.signatures.issuer: it",
+		}},
+		{"a URL for roots, and none for an issuer", Artifacts{Mirror: "https://m", Signatures: Signatures{Roots: "https://r", Issuer: "i"}}, []string{
+			"spec.artifacts.signatures.roots: it is a URL", `spec.artifacts.signatures.issuer: "i" is not who vouches`,
+		}},
 		{"a URL for a file", Artifacts{Mirror: "https://m", CAFile: "https://m/ca.crt"}, []string{"spec.artifacts.caFile: it is a URL and not a file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

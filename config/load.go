@@ -202,6 +202,7 @@ func (c *Cluster) eachPath(do func(path string, p *string)) {
 	do("spec.artifacts.bundle", &c.Spec.Artifacts.Bundle)
 	do("spec.artifacts.caFile", &c.Spec.Artifacts.CAFile)
 	do("spec.artifacts.credentialsFile", &c.Spec.Artifacts.CredentialsFile)
+	do("spec.artifacts.signatures.roots", &c.Spec.Artifacts.Signatures.Roots)
 	for i := range c.Spec.Registries {
 		do(fmt.Sprintf("spec.registries[%d].caFile", i), &c.Spec.Registries[i].CAFile)
 		do(fmt.Sprintf("spec.registries[%d].credentialsFile", i), &c.Spec.Registries[i].CredentialsFile)

@@ -229,7 +229,7 @@ func TestPathsAreRelativeToTheDocument(t *testing.T) {
 	text := head + `
 spec:
   networking: {manifests: [net.yaml, /etc/net.yaml, https://example.org/net.yaml]}
-  artifacts: {bundle: ../bundle, caFile: mirror.crt, credentialsFile: ~/login.json}
+  artifacts: {bundle: ../bundle, caFile: mirror.crt, credentialsFile: ~/login.json, signatures: {roots: r.json}}
   registries: [{name: a, caFile: ca.crt, credentialsFile: ~/.docker/config.json}]
   hosts: [{ssh: {keyFile: ~/.ssh/key, sudoPasswordFile: secrets/sudo}}]
 `
@@ -245,7 +245,7 @@ spec:
 	want := []string{
 		filepath.Join(dir, "net.yaml"), "/etc/net.yaml", "https://example.org/net.yaml",
 		filepath.Join(home, ".ssh/key"), filepath.Join(dir, "secrets/sudo"), filepath.Join(filepath.Dir(dir), "bundle"),
-		filepath.Join(dir, "mirror.crt"), filepath.Join(home, "login.json"),
+		filepath.Join(dir, "mirror.crt"), filepath.Join(home, "login.json"), filepath.Join(dir, "r.json"),
 		filepath.Join(dir, "ca.crt"), filepath.Join(home, ".docker/config.json"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -178,6 +178,16 @@ type Artifacts struct {
 	CAFile          string `json:"caFile,omitempty"`          // an authority of the mirror besides those of the system; PEM
 	CredentialsFile string `json:"credentialsFile,omitempty"` // a docker config.json with what the mirror asks for; default: docker's own
 	Delivery        string `json:"delivery,omitempty"`        // how they reach hosts; default auto
+
+	Signatures Signatures `json:"signatures,omitzero"`
+}
+
+// Signatures is whose signatures must be on what is fetched from the mirror. Without roots none are looked at.
+type Signatures struct {
+	Roots    string `json:"roots,omitempty"`    // a file with authorities and logs to believe: sigstore's trusted_root.json, or PEM
+	Identity string `json:"identity,omitempty"` // who signs, as his certificate names him; default: who signs the releases of Kubernetes
+	Issuer   string `json:"issuer,omitempty"`   // URL of who vouches for the identity; default: likewise
+	Required bool   `json:"required,omitempty"` // what its makers sign is refused without its signature
 }
 
 // The ways in which artifacts reach hosts.

@@ -124,6 +124,37 @@ func (v *validator) artifacts() {
 	}
 	v.localFile("spec.artifacts.caFile", a.CAFile)
 	v.localFile("spec.artifacts.credentialsFile", a.CredentialsFile)
+	v.signatures(a)
+}
+
+func (v *validator) signatures(a Artifacts) {
+	const at = "spec.artifacts.signatures"
+	s := a.Signatures
+	if s == (Signatures{}) {
+		return
+	}
+	if a.Mirror == "" {
+		field := at + ".roots"
+		if s.Roots == "" {
+			field = at + ".required"
+		}
+		v.errorf(field, "name the mirror, or remove it; signatures of what is in a bundle are checked by bundle create", "there is no mirror whose files have signatures")
+		return
+	}
+	if s.Roots == "" {
+		for _, of := range []struct {
+			field string
+			set   bool
+		}{{"required", s.Required}, {"identity", s.Identity != ""}, {"issuer", s.Issuer != ""}} {
+			if of.set {
+				v.errorf(at+"."+of.field, "name the file of roots, by roots or --signature-roots; docs/signatures.md says where to get it", "it is not said whose signatures to believe")
+			}
+		}
+	}
+	v.localFile(at+".roots", s.Roots)
+	if s.Issuer != "" && !strings.HasPrefix(s.Issuer, "https://") {
+		v.errorf(at+".issuer", "write a URL, such as https://accounts.google.com", "%q is not who vouches for an identity", s.Issuer)
+	}
 }
 
 // absolute reports a clean absolute path of a host other than the root folder.

@@ -1,6 +1,6 @@
 // Package fetch gets what package release names, from its makers or from a mirror of them, into a cache on this machine.
 //
-// Nothing is trusted but checksums: a file has the SHA-256 that is published beside it, an image is resolved once, from
+// Nothing is trusted but checksums, and signatures of them where Options say whose: a file has the SHA-256 that is published beside it, an image is resolved once, from
 // its tag to the digest of its manifest for one platform, and everything below is known by digest. A blob has its name in
 // the cache only after it was verified, so what is there is whole. What was interrupted, by a signal, a server or a power
 // cut, goes on where it ended, in this run or in the next one.
@@ -42,6 +42,7 @@ type Options struct {
 	CacheDir   string         // empty: DefaultCacheDir
 	CacheLimit int64          // bytes that the cache may have when the Fetcher is closed; 0: DefaultCacheLimit
 	Keychain   authn.Keychain // credentials for registries and the mirror; nil: those of docker and podman
+	Signatures Signatures     // the zero value: none are looked at
 	Progress   func(Event)    // nil: nobody asks; calls do not overlap
 }
 
@@ -72,6 +73,9 @@ type Fetcher struct {
 	transport http.RoundTripper
 	files     *http.Client
 
+	signatures Signatures
+	verified   verified
+
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 	stall time.Duration // a transfer that brings no byte for so long is broken off
@@ -90,7 +94,7 @@ const parallel = 4
 func New(ctx context.Context, o Options) (*Fetcher, error) {
 	f := &Fetcher{
 		limit: o.CacheLimit, keychain: o.Keychain, progress: o.Progress, now: time.Now, sleep: sleep, stall: time.Minute,
-		registry: map[string]*http.Client{}, granted: map[string]pass{},
+		registry: map[string]*http.Client{}, granted: map[string]pass{}, signatures: o.Signatures,
 	}
 	if f.limit == 0 {
 		f.limit = DefaultCacheLimit

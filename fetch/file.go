@@ -22,7 +22,7 @@ func (f *Fetcher) file(ctx context.Context, items []release.Item) ([]Fetched, er
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", first, err)
 	}
-	known, err := f.published(ctx, first)
+	known, err := f.checksum(ctx, first)
 	if err != nil {
 		return nil, err
 	}

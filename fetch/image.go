@@ -108,26 +108,34 @@ func (f *Fetcher) digest(ctx context.Context, s source, item release.Item) (stri
 	subject := s.subject(item.Arch)
 	var known struct {
 		Digest string    `json:"digest"`
+		Tagged string    `json:"tagged"` // digest of what the tag itself stands for: the same, or that of an index
 		Asked  time.Time `json:"asked"`
 	}
 	if f.cache.recall(subject, &known) && f.now().Sub(known.Asked) < tagAge {
-		if _, err := sumOf(known.Digest); err == nil {
-			return known.Digest, nil
+		if _, err := sumOf(known.Digest); err == nil && (known.Tagged != "" || f.signatures.Roots == nil) {
+			return known.Digest, f.verifyImage(ctx, s, item, subject, known.Tagged, known.Digest)
 		}
 	}
 	data, header, err := f.manifest(ctx, s, item, s.tag)
 	if err != nil {
 		return "", err
 	}
-	digest := "sha256:" + sum(data)
+	tagged := "sha256:" + sum(data)
+	digest := tagged
 	if isIndex(data, header) {
 		if digest, err = choose(data, item.Arch); err != nil {
 			return "", err
 		}
-	} else if _, err := f.cache.put(bytes.NewReader(data)); err != nil {
+	}
+	if err := f.verifyImage(ctx, s, item, subject, tagged, digest); err != nil {
 		return "", err
 	}
-	known.Digest, known.Asked = digest, f.now()
+	if digest == tagged {
+		if _, err := f.cache.put(bytes.NewReader(data)); err != nil {
+			return "", err
+		}
+	}
+	known.Digest, known.Tagged, known.Asked = digest, tagged, f.now()
 	return digest, f.cache.remember(subject, known)
 }
 

@@ -84,7 +84,7 @@ func (f *Fetcher) locateFile(ctx context.Context, items []release.Item) (*parcel
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", items[0], err)
 	}
-	known, err := f.published(ctx, items[0])
+	known, err := f.checksum(ctx, items[0])
 	if err != nil {
 		return nil, err
 	}

@@ -40,13 +40,27 @@ type Item struct {
 
 	// Of an image: registry/repository:tag, exactly as manifests name it. Its digest is the registry's to say.
 	Image string
+
+	// Signer signs the file, or the image's manifest, with a certificate of the sigstore project. The zero value: its makers
+	// sign it otherwise, or not at all.
+	Signer Signer
+}
+
+// Signer is who signs, in the words of his certificate.
+type Signer struct {
+	Subject string // an email address
+	Issuer  string // URL of who vouches for it
 }
 
 // File is a file as its makers publish it. Items out of one archive have the same File.
 type File struct {
-	URL      string
-	Checksum Checksum
+	URL       string
+	Checksum  Checksum
+	Signature Signature
 }
+
+// Signature is where the signature of a file is published, and the signer's certificate. It is empty where there is none.
+type Signature struct{ URL, Certificate string }
 
 // Checksum is where the SHA-256 of a file is published, and in which form.
 type Checksum struct {
@@ -136,6 +150,7 @@ func images(version, arch string) ([]Item, error) {
 		ref := row.ref(refs)
 		items = append(items, Item{
 			Name: row.name, Version: ref[strings.LastIndexByte(ref, ':')+1:], Kind: bundle.KindImage, Arch: arch, Roles: row.roles, Image: ref,
+			Signer: signerOf(ref),
 		})
 	}
 	return items, nil
@@ -145,9 +160,10 @@ func binaries(version, arch string, c companions) []Item {
 	var items []Item
 	for _, row := range binaryTable {
 		v := row.version(version, c)
+		file := row.file(v, arch, row.name)
 		items = append(items, Item{
 			Name: row.name, Version: v, Kind: bundle.KindBinary, Arch: arch, Roles: row.roles, Target: row.target, Mode: 0o755,
-			File: row.file(v, arch, row.name), Member: strings.ReplaceAll(row.member, "ARCH", arch),
+			File: file, Member: strings.ReplaceAll(row.member, "ARCH", arch), Signer: signerOf(file.URL),
 		})
 	}
 	return items

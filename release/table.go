@@ -80,10 +80,34 @@ func ofFlannelCNI(_ string, c companions) string          { return c.flannelCNI 
 
 const kubernetesReleases = "https://dl.k8s.io/release/"
 
-// kubernetesFile is described at https://kubernetes.io/releases/download/. Beside each file are .sha256 and .sha512.
+// signers are who signs, by how URLs and images begin. The source for Kubernetes, whose images are signed when they are
+// promoted from the staging registry, is https://kubernetes.io/docs/tasks/administer-cluster/verify-signed-artifacts/.
+// runc signs its list of checksums with PGP; of the others there are checksums alone.
+var signers = []struct {
+	prefix string
+	Signer
+}{
+	{kubernetesReleases, Signer{"krel-staging@k8s-releng-prod.iam.gserviceaccount.com", "https://accounts.google.com"}},
+	{config.DefaultImageRepository + "/", Signer{"krel-trust@k8s-releng-prod.iam.gserviceaccount.com", "https://accounts.google.com"}},
+}
+
+// signerOf is the zero value for what nobody signs.
+func signerOf(place string) Signer {
+	for _, s := range signers {
+		if strings.HasPrefix(place, s.prefix) {
+			return s.Signer
+		}
+	}
+	return Signer{}
+}
+
+// kubernetesFile is described at https://kubernetes.io/releases/download/. Beside each file are .sha256 and .sha512, and
+// .sig and .cert.
 func kubernetesFile(version, arch, name string) File {
 	url := kubernetesReleases + version + "/bin/linux/" + arch + "/" + name
-	return File{URL: url, Checksum: Checksum{URL: url + ".sha256", Form: FormBare}}
+	return File{
+		URL: url, Checksum: Checksum{URL: url + ".sha256", Form: FormBare}, Signature: Signature{URL: url + ".sig", Certificate: url + ".cert"},
+	}
 }
 
 func containerdFile(version, arch, _ string) File {
