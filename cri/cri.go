@@ -118,33 +118,15 @@ func (c *Client) Conditions(ctx context.Context) ([]Condition, error) {
 	return conditions, nil
 }
 
-// CgroupDriver is the runtime's driver, "systemd" or "cgroupfs", which the kubelet takes over. It is empty for a runtime that
-// does not tell (containerd before 2.0): the kubelet then goes by its own configuration, which has to say the same.
-func (c *Client) CgroupDriver(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	got, err := c.runtime.RuntimeConfig(ctx, &runtime.RuntimeConfigRequest{})
-	if status.Code(err) == codes.Unimplemented {
-		return "", nil
-	}
-	if err != nil {
-		return "", c.failed("runtime configuration", err)
-	}
-	if got.GetLinux() == nil {
-		return "", nil
-	}
-	return strings.ToLower(got.GetLinux().GetCgroupDriver().String()), nil
-}
-
 // failed names the runtime, and tells what to do about the errors that users meet.
 func (c *Client) failed(what string, err error) error {
 	hint := ""
 	switch status.Code(err) {
 	case codes.Unimplemented:
-		hint = "; hint: CRI v1 is not served there: the runtime is too old, or its configuration switches CRI off " +
-			"(disabled_plugins in /etc/containerd/config.toml, as Docker's packages have it)"
+		hint = "; hint: CRI v1 is not served there: the runtime is too old, or its configuration switches CRI off. Docker's " +
+			"packages do: take cri out of disabled_plugins in /etc/containerd/config.toml, and restart containerd"
 	case codes.Unavailable:
-		hint = "; hint: see whether the runtime runs and listens there, and whether the user who logs in may open the socket"
+		hint = "; hint: see whether the runtime runs and listens there"
 	}
 	return fmt.Errorf("runtime at %s: %s: %w%s", c.socket, what, err, hint)
 }

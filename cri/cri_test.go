@@ -25,6 +25,7 @@ type server struct {
 	runtime.UnimplementedImageServiceServer
 	api    string
 	driver *runtime.RuntimeConfigResponse // nil: it does not tell
+	config string                         // that it adds to its status
 	images []*runtime.Image
 }
 
@@ -32,8 +33,12 @@ func (s *server) Version(context.Context, *runtime.VersionRequest) (*runtime.Ver
 	return &runtime.VersionResponse{RuntimeName: "containerd", RuntimeVersion: "v2.4.2", RuntimeApiVersion: s.api}, nil
 }
 
-func (s *server) Status(context.Context, *runtime.StatusRequest) (*runtime.StatusResponse, error) {
-	return &runtime.StatusResponse{Status: &runtime.RuntimeStatus{Conditions: []*runtime.RuntimeCondition{
+func (s *server) Status(_ context.Context, r *runtime.StatusRequest) (*runtime.StatusResponse, error) {
+	info := map[string]string{"golang": `"go1.19.8"`}
+	if r.Verbose && s.config != "" {
+		info["config"] = s.config
+	}
+	return &runtime.StatusResponse{Info: info, Status: &runtime.RuntimeStatus{Conditions: []*runtime.RuntimeCondition{
 		{Type: "RuntimeReady", Status: true},
 		{Type: "NetworkReady", Reason: "NetworkPluginNotReady", Message: "cni plugin not initialized"},
 	}}}, nil
@@ -126,14 +131,34 @@ func TestCgroupDriver(t *testing.T) {
 	linux := func(d runtime.CgroupDriver) *runtime.RuntimeConfigResponse {
 		return &runtime.RuntimeConfigResponse{Linux: &runtime.LinuxRuntimeConfiguration{CgroupDriver: d}}
 	}
-	for want, answer := range map[string]*runtime.RuntimeConfigResponse{
-		"systemd":  linux(runtime.CgroupDriver_SYSTEMD),
-		"cgroupfs": linux(runtime.CgroupDriver_CGROUPFS),
-		"":         nil,
+	old := func(options string) string {
+		return `{"containerd":{"defaultRuntimeName":"runc","runtimes":{"runc":` + options + `,"crun":{"options":{"SystemdCgroup":true}}}},"systemdCgroup":false}`
+	}
+	for _, test := range []struct {
+		name   string
+		answer *runtime.RuntimeConfigResponse
+		config string
+		want   string
+	}{
+		{"systemd", linux(runtime.CgroupDriver_SYSTEMD), "", "systemd"},
+		{"cgroupfs", linux(runtime.CgroupDriver_CGROUPFS), "", "cgroupfs"},
+		{"told, whatever the configuration is", linux(runtime.CgroupDriver_SYSTEMD), old(`{"runtimeType":"io.containerd.runc.v2"}`), "systemd"},
+		{"nothing of Linux", &runtime.RuntimeConfigResponse{}, "", ""},
+		{"not told", nil, "", ""},
+		{"containerd 1.6 as it comes", nil, old(`{"runtimeType":"io.containerd.runc.v2","options":{"BinaryName":"","SystemdCgroup":false}}`), "cgroupfs"},
+		{"no options", nil, old(`{"runtimeType":"io.containerd.runc.v2","options":null}`), "cgroupfs"},
+		{"containerd 1.6 with systemd", nil, old(`{"runtimeType":"io.containerd.runc.v2","options":{"SystemdCgroup":true}}`), "systemd"},
+		{"a runtime of another kind", nil, old(`{"runtimeType":"io.containerd.kata.v2","options":null}`), ""},
+		{"no such runtime", nil, `{"containerd":{"defaultRuntimeName":"x"}}`, ""},
+		{"another form", nil, `{"containerd":[]}`, ""},
+		{"no JSON", nil, `containerd`, ""},
 	} {
-		if got, err := open(t, &server{api: "v1", driver: answer}).CgroupDriver(t.Context()); got != want || err != nil {
-			t.Errorf("%q, %v; want %q", got, err, want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			got, err := open(t, &server{api: "v1", driver: test.answer, config: test.config}).CgroupDriver(t.Context())
+			if got != test.want || err != nil {
+				t.Errorf("%q, %v; want %q", got, err, test.want)
+			}
+		})
 	}
 }
 
