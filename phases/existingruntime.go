@@ -79,7 +79,7 @@ func judgeRuntime(ctx context.Context, c *cluster.Cluster, n *cluster.Node) []Fi
 
 // driverHint tells how a runtime is given a cgroup driver.
 func driverHint(runtimeName, driver string) string {
-	if runtimeName == "cri-o" {
+	if runtimeName == cri.CRIO {
 		return fmt.Sprintf("set cgroup_manager = %q below [crio.runtime] in /etc/crio/crio.conf and restart it", driver)
 	}
 	return fmt.Sprintf("set SystemdCgroup = %t in the options of runc in /etc/containerd/config.toml and restart it", driver == "systemd")

@@ -126,7 +126,7 @@ func TestPreflightOfARuntime(t *testing.T) {
 			[]string{"containerd 1.4.13 is too old for Kubernetes 1.37", "; hint: update containerd to 1.6.15 or later"}},
 		{"a new CRI-O", func(r *theirs, _ *config.Spec) { r.name, r.version = "cri-o", "1.39.0" }, findingRuntimeVersion,
 			[]string{"CRI-O 1.39.0 does not go with Kubernetes 1.37", "; hint: ", "install CRI-O 1.37"}},
-		{"something else", func(r *theirs, _ *config.Spec) { r.name = "docker" }, findingRuntimeVersion, []string{`"docker" is neither containerd nor cri-o; hint: `}},
+		{"something else", func(r *theirs, _ *config.Spec) { r.name = "docker" }, findingRuntimeVersion, []string{`"docker" is neither containerd nor cri-o, of which myadm knows what fits; hint: `}},
 		{"not ready", func(r *theirs, _ *config.Spec) { r.notReady = "OutOfOrder" }, findingCRI,
 			[]string{"containerd v2.4.2 at " + theirSocket + " is not ready (OutOfOrder: of the machine); hint: "}},
 		{"cgroupfs", func(r *theirs, _ *config.Spec) { r.driver = runtime.CgroupDriver_CGROUPFS }, findingCgroupDriver,
