@@ -24,6 +24,9 @@ import (
 // requestTimeout bounds a request that only looks. The kubelet's is 2 minutes, for hosts under load.
 const requestTimeout = 20 * time.Second
 
+// removeTimeout bounds the end of a pod, with its network plugins.
+const removeTimeout = 2 * time.Minute
+
 // maxMessage is the largest answer in bytes; the kubelet takes as much, for hosts with very many images.
 const maxMessage = 16 << 20
 

@@ -27,6 +27,8 @@ type server struct {
 	driver *runtime.RuntimeConfigResponse // nil: it does not tell
 	config string                         // that it adds to its status
 	images []*runtime.Image
+	pods   []string
+	asked  []string // of pods, in order
 }
 
 func (s *server) Version(context.Context, *runtime.VersionRequest) (*runtime.VersionResponse, error) {
@@ -73,6 +75,27 @@ func (s *server) PullImage(ctx context.Context, r *runtime.PullImageRequest) (*r
 		return nil, status.Error(codes.Unknown, "401 Unauthorized")
 	}
 	return &runtime.PullImageResponse{ImageRef: "sha256:pulled"}, nil
+}
+
+func (s *server) ListPodSandbox(context.Context, *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
+	answer := &runtime.ListPodSandboxResponse{}
+	for _, id := range s.pods {
+		answer.Items = append(answer.Items, &runtime.PodSandbox{Id: id})
+	}
+	return answer, nil
+}
+
+func (s *server) StopPodSandbox(_ context.Context, r *runtime.StopPodSandboxRequest) (*runtime.StopPodSandboxResponse, error) {
+	s.asked = append(s.asked, "stop "+r.PodSandboxId)
+	if r.PodSandboxId == "stuck" {
+		return nil, status.Error(codes.Unknown, "failed to destroy network")
+	}
+	return &runtime.StopPodSandboxResponse{}, nil
+}
+
+func (s *server) RemovePodSandbox(_ context.Context, r *runtime.RemovePodSandboxRequest) (*runtime.RemovePodSandboxResponse, error) {
+	s.asked = append(s.asked, "remove "+r.PodSandboxId)
+	return &runtime.RemovePodSandboxResponse{}, nil
 }
 
 // listen serves on a unix socket and returns its path.
@@ -206,6 +229,24 @@ func TestPull(t *testing.T) {
 	cancel()
 	if _, err := c.Pull(ctx, "registry.example/hangs:1", cri.Auth{}); status.Code(errors.Unwrap(err)) != codes.Canceled {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestPods(t *testing.T) {
+	s := &server{api: "v1", pods: []string{"etcd", "stuck"}}
+	c := open(t, s)
+	got, err := c.Pods(t.Context())
+	if diff := cmp.Diff(s.pods, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if err := c.RemovePod(t.Context(), "etcd"); err != nil {
+		t.Error(err)
+	}
+	if err := c.RemovePod(t.Context(), "stuck"); err == nil || !strings.Contains(err.Error(), "stop pod stuck: ") || !strings.Contains(err.Error(), "destroy network") {
+		t.Errorf("%v", err)
+	}
+	if diff := cmp.Diff([]string{"stop etcd", "remove etcd", "stop stuck"}, s.asked); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -35,6 +38,7 @@ type theirs struct {
 	mu     sync.Mutex
 	images []string
 	pulls  []string
+	pods   []string
 }
 
 const theirSocket = "/run/theirs/runtime.sock"
@@ -106,6 +110,27 @@ func (r *theirs) PullImage(_ context.Context, q *runtime.PullImageRequest) (*run
 	}
 	r.pulls, r.images = append(r.pulls, q.Image.Image), append(r.images, q.Image.Image)
 	return &runtime.PullImageResponse{ImageRef: q.Image.Image}, nil
+}
+
+func (r *theirs) ListPodSandbox(context.Context, *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	answer := &runtime.ListPodSandboxResponse{}
+	for _, id := range r.pods {
+		answer.Items = append(answer.Items, &runtime.PodSandbox{Id: id})
+	}
+	return answer, nil
+}
+
+func (r *theirs) StopPodSandbox(context.Context, *runtime.StopPodSandboxRequest) (*runtime.StopPodSandboxResponse, error) {
+	return &runtime.StopPodSandboxResponse{}, nil
+}
+
+func (r *theirs) RemovePodSandbox(_ context.Context, q *runtime.RemovePodSandboxRequest) (*runtime.RemovePodSandboxResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pods = slices.DeleteFunc(r.pods, func(id string) bool { return id == q.PodSandboxId })
+	return &runtime.RemovePodSandboxResponse{}, nil
 }
 
 // aContainerd is a runtime that fits.
@@ -284,5 +309,42 @@ func TestImageThatARuntimeCannotPull(t *testing.T) {
 	}
 	if slices.Contains(r.images, images.Etcd) {
 		t.Error("it was pulled")
+	}
+}
+
+// A runtime that stays removes its pods itself; the containers of one that does not speak are ended all the same, and those of
+// ours, which goes.
+func TestPodsThatARuntimeRemoves(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		arrange    func(r *theirs, c *cluster.Cluster, m *machine)
+		pods       []string // that are left
+		containers []string // likewise
+	}{
+		{"theirs", func(*theirs, *cluster.Cluster, *machine) {}, nil, []string{"one", "two"}},
+		{"no CRI", func(r *theirs, _ *cluster.Cluster, _ *machine) { r.off = true }, []string{"a", "b"}, nil},
+		{"ours", func(_ *theirs, _ *cluster.Cluster, m *machine) { m.Put(manifests.ContainerdUnit(nil)) }, []string{"a", "b"}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, machines := testCluster(t, "h1")
+			r, m := aContainerd(), machines[0]
+			test.arrange(r, c, m)
+			r.pods = []string{"a", "b"}
+			r.install(t, c, m)
+			m.containerd.containers = []string{"one", "two"}
+			c.Nodes[0].Host = withSocket{m, theirSocket}
+			address := []string{"ctr", "--namespace", "k8s.io", "--address", theirSocket}
+			m.OnPrefix(append(address, "containers", "ls", "-q")...).Do(m.containerd.locked(func(host.Cmd) ([]byte, error) { return lines(m.containerd.containers), nil }))
+			m.OnPrefix(append(address, "tasks", "rm", "--force")...).Changes().Do(m.containerd.locked(m.containerd.removeTask))
+			m.OnPrefix(append(address, "containers", "rm")...).Changes().Do(m.containerd.locked(m.containerd.removeContainer))
+			p := StopContainers(c, c.Nodes)
+			run(t, p)
+			if changes, err := p.Check(t.Context(), c.Nodes[0]); err != nil || len(changes) > 0 {
+				t.Errorf("left to do: %v, %v", changes, err)
+			}
+			if diff := cmp.Diff([][]string{test.pods, test.containers}, [][]string{r.pods, m.containerd.containers}, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
