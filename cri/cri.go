@@ -1,6 +1,6 @@
 // Package cri talks to a container runtime that is on a host already, through its CRI socket: which runtime it is, whether
-// it is ready, which images it has, and that it pulls others. Fits, which is pure, says which runtimes go with a version
-// of Kubernetes.
+// it is ready, which images and pods it has, and that it pulls others and removes them. Fits, which is pure, says which
+// runtimes go with a version of Kubernetes.
 //
 // The socket is reached by a dial function, which host.Host's Dial is. CRI is spoken as v1 alone: the kubelet has known no
 // other since Kubernetes 1.26.

@@ -28,7 +28,7 @@ type theirs struct {
 const (
 	theirSocket = "/run/theirs/containerd.sock"
 	theirFolder = "/opt/theirs/bin"
-	theirConfig = "/etc/theirs/config.toml"
+	theirConfig = "/run/theirs.toml"
 	theirUnit   = `[Unit]
 Description=A container runtime that was here before
 [Service]
@@ -88,17 +88,17 @@ state = "/run/theirs/state"
 	r.shell(t, "h1", "systemctl restart theirs.service")
 }
 
-// look is the host without what the runtime itself keeps.
-func (r *theirs) look(t *testing.T) found {
+// files are the host's, without what the runtime itself keeps.
+func (r *theirs) files(t *testing.T) listing {
 	t.Helper()
-	f := r.site.look(t, "h1")
-	maps.DeleteFunc(f.files, func(path, _ string) bool { return strings.HasPrefix(path, "/var/lib/containerd/") })
-	return f
+	files := r.everything(t, "h1")
+	maps.DeleteFunc(files, func(path, _ string) bool { return strings.HasPrefix(path, "/var/lib/containerd/") })
+	return files
 }
 
 func (r *theirs) wantAsFound(t *testing.T, before found) {
 	t.Helper()
-	if diff := before.files.difference(r.look(t).files); diff != "" {
+	if diff := before.files.difference(r.files(t)); diff != "" {
 		t.Errorf("files (-before +after):\n%s", diff)
 	}
 	eventually(t, 10*time.Second, "no trace of Kubernetes", func(context.Context) error {
@@ -109,17 +109,18 @@ func (r *theirs) wantAsFound(t *testing.T, before found) {
 	})
 }
 
-// wantRefused has init be refused by preflight, with words, and with nothing changed.
-func (r *theirs) wantRefused(t *testing.T, words ...string) {
+// wantRefused has init be refused by preflight, with words, and with no file changed.
+func (r *theirs) wantRefused(t *testing.T, before found, words ...string) {
 	t.Helper()
-	before := r.look(t)
 	refused := r.myadm(t, nil, r.initArgs()...).want(t, 3)
 	for _, w := range append(words, "error: h1: preflight: ", "hint: ") {
 		if !strings.Contains(refused.stderr, w) {
 			t.Errorf("it does not say %q: %s", w, refused)
 		}
 	}
-	r.wantAsFound(t, before)
+	if diff := before.files.difference(r.files(t)); diff != "" {
+		t.Errorf("files (-before +after):\n%s", diff)
+	}
 }
 
 // TestExistingRuntime makes a node of a host that has a containerd. Whoever logs in is not root, and the socket is root's.
@@ -134,20 +135,22 @@ func TestExistingRuntime(t *testing.T) {
 	})
 	r := s.installTheirs(t)
 
-	t.Run("nobody listens", func(t *testing.T) {
-		r.wantRefused(t, "[CRI]", "runtime at "+theirSocket, "No such file or directory")
+	r.configure(t, true, other)
+	before := found{r.files(t), r.traces(t, "h1")}
+
+	t.Run("with another cgroup driver", func(t *testing.T) {
+		r.wantRefused(t, before, "[CgroupDriver]", "containerd v", " has the cgroup driver "+other+", and the kubelet is to have "+driver)
 	})
 	t.Run("without CRI", func(t *testing.T) {
 		r.configure(t, false, driver)
-		r.wantRefused(t, "[CRI]", "runtime at "+theirSocket, "CRI v1 is not served there", "disabled_plugins")
+		r.wantRefused(t, before, "[CRI]", "runtime at "+theirSocket, "CRI v1 is not served there", "disabled_plugins")
 	})
-	t.Run("with another cgroup driver", func(t *testing.T) {
-		r.configure(t, true, other)
-		r.wantRefused(t, "[CgroupDriver]", "containerd v", " has the cgroup driver "+other+", and the kubelet is to have "+driver)
+	t.Run("nobody listens", func(t *testing.T) {
+		r.shell(t, "h1", "systemctl stop theirs.service")
+		r.wantRefused(t, before, "[CRI]", "runtime at "+theirSocket, "dial unix "+theirSocket, "see whether the runtime runs")
 	})
 
 	r.configure(t, true, driver)
-	before := r.look(t)
 	pid := r.output(t, "h1", "systemctl", "show", "-p", "MainPID", "theirs.service")
 	r.init(t)
 	r.wantReady(t, "h1")

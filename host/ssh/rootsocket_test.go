@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -65,7 +66,7 @@ func TestSocketIsCarriedBothWaysAtOnce(t *testing.T) {
 		conn.Write(data)                              //nolint:errcheck // what arrives tells
 		io.CopyN(conn, conn, int64(len(data)))        //nolint:errcheck // likewise
 		conn.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck // likewise
-		if _, err := conn.Read(make([]byte, 1)); err == io.EOF {
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
 			ended <- struct{}{}
 		}
 		conn.Close()
