@@ -1,6 +1,6 @@
 // Package cri talks to a container runtime that is on a host already, through its CRI socket: which runtime it is, whether
-// it is ready, which images it has, and that it pulls others. Fits, which is pure, says which runtimes go with a version
-// of Kubernetes.
+// it is ready, which images and pods it has, and that it pulls others and removes them. Fits, which is pure, says which
+// runtimes go with a version of Kubernetes.
 //
 // The socket is reached by a dial function, which host.Host's Dial is. CRI is spoken as v1 alone: the kubelet has known no
 // other since Kubernetes 1.26.
@@ -23,6 +23,9 @@ import (
 
 // requestTimeout bounds a request that only looks. The kubelet's is 2 minutes, for hosts under load.
 const requestTimeout = 20 * time.Second
+
+// removeTimeout bounds the end of a pod, with its network plugins.
+const removeTimeout = 2 * time.Minute
 
 // maxMessage is the largest answer in bytes; the kubelet takes as much, for hosts with very many images.
 const maxMessage = 16 << 20
@@ -118,33 +121,15 @@ func (c *Client) Conditions(ctx context.Context) ([]Condition, error) {
 	return conditions, nil
 }
 
-// CgroupDriver is the runtime's driver, "systemd" or "cgroupfs", which the kubelet takes over. It is empty for a runtime that
-// does not tell (containerd before 2.0): the kubelet then goes by its own configuration, which has to say the same.
-func (c *Client) CgroupDriver(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	got, err := c.runtime.RuntimeConfig(ctx, &runtime.RuntimeConfigRequest{})
-	if status.Code(err) == codes.Unimplemented {
-		return "", nil
-	}
-	if err != nil {
-		return "", c.failed("runtime configuration", err)
-	}
-	if got.GetLinux() == nil {
-		return "", nil
-	}
-	return strings.ToLower(got.GetLinux().GetCgroupDriver().String()), nil
-}
-
 // failed names the runtime, and tells what to do about the errors that users meet.
 func (c *Client) failed(what string, err error) error {
 	hint := ""
 	switch status.Code(err) {
 	case codes.Unimplemented:
-		hint = "; hint: CRI v1 is not served there: the runtime is too old, or its configuration switches CRI off " +
-			"(disabled_plugins in /etc/containerd/config.toml, as Docker's packages have it)"
+		hint = "; hint: CRI v1 is not served there: the runtime is too old, or its configuration switches CRI off. Docker's " +
+			"packages do: take cri out of disabled_plugins in /etc/containerd/config.toml, and restart containerd"
 	case codes.Unavailable:
-		hint = "; hint: see whether the runtime runs and listens there, and whether the user who logs in may open the socket"
+		hint = "; hint: see whether the runtime runs and listens there"
 	}
 	return fmt.Errorf("runtime at %s: %s: %w%s", c.socket, what, err, hint)
 }

@@ -25,15 +25,22 @@ type server struct {
 	runtime.UnimplementedImageServiceServer
 	api    string
 	driver *runtime.RuntimeConfigResponse // nil: it does not tell
+	config string                         // that it adds to its status
 	images []*runtime.Image
+	pods   []string
+	asked  []string // of pods, in order
 }
 
 func (s *server) Version(context.Context, *runtime.VersionRequest) (*runtime.VersionResponse, error) {
 	return &runtime.VersionResponse{RuntimeName: "containerd", RuntimeVersion: "v2.4.2", RuntimeApiVersion: s.api}, nil
 }
 
-func (s *server) Status(context.Context, *runtime.StatusRequest) (*runtime.StatusResponse, error) {
-	return &runtime.StatusResponse{Status: &runtime.RuntimeStatus{Conditions: []*runtime.RuntimeCondition{
+func (s *server) Status(_ context.Context, r *runtime.StatusRequest) (*runtime.StatusResponse, error) {
+	info := map[string]string{"golang": `"go1.19.8"`}
+	if r.Verbose && s.config != "" {
+		info["config"] = s.config
+	}
+	return &runtime.StatusResponse{Info: info, Status: &runtime.RuntimeStatus{Conditions: []*runtime.RuntimeCondition{
 		{Type: "RuntimeReady", Status: true},
 		{Type: "NetworkReady", Reason: "NetworkPluginNotReady", Message: "cni plugin not initialized"},
 	}}}, nil
@@ -68,6 +75,27 @@ func (s *server) PullImage(ctx context.Context, r *runtime.PullImageRequest) (*r
 		return nil, status.Error(codes.Unknown, "401 Unauthorized")
 	}
 	return &runtime.PullImageResponse{ImageRef: "sha256:pulled"}, nil
+}
+
+func (s *server) ListPodSandbox(context.Context, *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
+	answer := &runtime.ListPodSandboxResponse{}
+	for _, id := range s.pods {
+		answer.Items = append(answer.Items, &runtime.PodSandbox{Id: id})
+	}
+	return answer, nil
+}
+
+func (s *server) StopPodSandbox(_ context.Context, r *runtime.StopPodSandboxRequest) (*runtime.StopPodSandboxResponse, error) {
+	s.asked = append(s.asked, "stop "+r.PodSandboxId)
+	if r.PodSandboxId == "stuck" {
+		return nil, status.Error(codes.Unknown, "failed to destroy network")
+	}
+	return &runtime.StopPodSandboxResponse{}, nil
+}
+
+func (s *server) RemovePodSandbox(_ context.Context, r *runtime.RemovePodSandboxRequest) (*runtime.RemovePodSandboxResponse, error) {
+	s.asked = append(s.asked, "remove "+r.PodSandboxId)
+	return &runtime.RemovePodSandboxResponse{}, nil
 }
 
 // listen serves on a unix socket and returns its path.
@@ -126,14 +154,34 @@ func TestCgroupDriver(t *testing.T) {
 	linux := func(d runtime.CgroupDriver) *runtime.RuntimeConfigResponse {
 		return &runtime.RuntimeConfigResponse{Linux: &runtime.LinuxRuntimeConfiguration{CgroupDriver: d}}
 	}
-	for want, answer := range map[string]*runtime.RuntimeConfigResponse{
-		"systemd":  linux(runtime.CgroupDriver_SYSTEMD),
-		"cgroupfs": linux(runtime.CgroupDriver_CGROUPFS),
-		"":         nil,
+	old := func(options string) string {
+		return `{"containerd":{"defaultRuntimeName":"runc","runtimes":{"runc":` + options + `,"crun":{"options":{"SystemdCgroup":true}}}},"systemdCgroup":false}`
+	}
+	for _, test := range []struct {
+		name   string
+		answer *runtime.RuntimeConfigResponse
+		config string
+		want   string
+	}{
+		{"systemd", linux(runtime.CgroupDriver_SYSTEMD), "", "systemd"},
+		{"cgroupfs", linux(runtime.CgroupDriver_CGROUPFS), "", "cgroupfs"},
+		{"told, whatever the configuration is", linux(runtime.CgroupDriver_SYSTEMD), old(`{"runtimeType":"io.containerd.runc.v2"}`), "systemd"},
+		{"nothing of Linux", &runtime.RuntimeConfigResponse{}, "", ""},
+		{"not told", nil, "", ""},
+		{"containerd 1.6 as it comes", nil, old(`{"runtimeType":"io.containerd.runc.v2","options":{"BinaryName":"","SystemdCgroup":false}}`), "cgroupfs"},
+		{"no options", nil, old(`{"runtimeType":"io.containerd.runc.v2","options":null}`), "cgroupfs"},
+		{"containerd 1.6 with systemd", nil, old(`{"runtimeType":"io.containerd.runc.v2","options":{"SystemdCgroup":true}}`), "systemd"},
+		{"a runtime of another kind", nil, old(`{"runtimeType":"io.containerd.kata.v2","options":null}`), ""},
+		{"no such runtime", nil, `{"containerd":{"defaultRuntimeName":"x"}}`, ""},
+		{"another form", nil, `{"containerd":[]}`, ""},
+		{"no JSON", nil, `containerd`, ""},
 	} {
-		if got, err := open(t, &server{api: "v1", driver: answer}).CgroupDriver(t.Context()); got != want || err != nil {
-			t.Errorf("%q, %v; want %q", got, err, want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			got, err := open(t, &server{api: "v1", driver: test.answer, config: test.config}).CgroupDriver(t.Context())
+			if got != test.want || err != nil {
+				t.Errorf("%q, %v; want %q", got, err, test.want)
+			}
+		})
 	}
 }
 
@@ -181,6 +229,24 @@ func TestPull(t *testing.T) {
 	cancel()
 	if _, err := c.Pull(ctx, "registry.example/hangs:1", cri.Auth{}); status.Code(errors.Unwrap(err)) != codes.Canceled {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestPods(t *testing.T) {
+	s := &server{api: "v1", pods: []string{"etcd", "stuck"}}
+	c := open(t, s)
+	got, err := c.Pods(t.Context())
+	if diff := cmp.Diff(s.pods, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if err := c.RemovePod(t.Context(), "etcd"); err != nil {
+		t.Error(err)
+	}
+	if err := c.RemovePod(t.Context(), "stuck"); err == nil || !strings.Contains(err.Error(), "stop pod stuck: ") || !strings.Contains(err.Error(), "destroy network") {
+		t.Errorf("%v", err)
+	}
+	if diff := cmp.Diff([]string{"stop etcd", "remove etcd", "stop stuck"}, s.asked); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -7,6 +7,12 @@ import (
 	"github.com/Masterminds/semver/v3"
 )
 
+// The runtimes that myadm knows, by the names that they give themselves.
+const (
+	Containerd = "containerd"
+	CRIO       = "cri-o"
+)
+
 // containerdNeeds are the least versions of containerd, from the newest version of Kubernetes that needs more.
 var containerdNeeds = []struct {
 	kubernetes string // this minor version and later ones
@@ -32,13 +38,13 @@ var leading = regexp.MustCompile(`^v?([0-9]+\.[0-9]+(\.[0-9]+)?)`)
 func Fits(kubernetesVersion, runtimeName, runtimeVersion string) error {
 	var fits func(kubernetes, found *semver.Version) error
 	switch runtimeName {
-	case "containerd":
+	case Containerd:
 		fits = fitsContainerd
-	case "cri-o":
+	case CRIO:
 		fits = fitsCRIO
 	default:
-		return fmt.Errorf("runtime %.40q is neither containerd nor cri-o; "+
-			"hint: leave runtime.type at containerd, and myadm installs it", runtimeName)
+		return fmt.Errorf("runtime %.40q is neither containerd nor cri-o, of which myadm knows what fits; "+
+			"hint: with runtime.type containerd myadm installs one", runtimeName)
 	}
 	kubernetes, err := version(kubernetesVersion)
 	if err != nil {

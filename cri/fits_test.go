@@ -32,7 +32,7 @@ func TestFits(t *testing.T) {
 		{"v1.37.2", "cri-o", "1.34.9", "CRI-O 1.34.9 does not go with Kubernetes 1.37; hint: "},
 		{"v1.37.2", "cri-o", "1.38.0", "install CRI-O 1.37"},
 		{"v1.37.2", "cri-o", "2.37.0", "does not go with"},
-		{"v1.37.2", "docker", "29.0.0", `runtime "docker" is neither containerd nor cri-o; hint: `},
+		{"v1.37.2", "docker", "29.0.0", `runtime "docker" is neither containerd nor cri-o, of which myadm knows what fits; hint: `},
 		{"v1.37.2", "", "1.0.0", `runtime "" is neither`},
 		{"v1.37.2", "containerd", "", `containerd version "" is not one such as`},
 		{"v1.37.2", "containerd", "<unknown>", `containerd version "<unknown>" is not`},

@@ -98,8 +98,7 @@ type Host interface {
 	// emptied and stays. Links are removed, not followed.
 	Remove(ctx context.Context, paths ...string) error
 
-	// Dial connects to an address as seen from the host. network is "tcp" or "unix"; over SSH a unix socket is opened with
-	// the rights of the user who logged in, even if everything else is done as root.
+	// Dial connects to an address as seen from the host. network is "tcp" or "unix".
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Close ends the connection and what still runs over it.

@@ -36,13 +36,13 @@ imports = ["/etc/containerd/conf.d/*.toml"]
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = %t
-`, p.Cluster.Spec.Runtime.Socket, p.Images.Pause, config.CNIBinDir, config.CNIConfDir, RegistriesDir, cgroupDriver(p) == defaultCgroupDriver)
+`, p.Cluster.Spec.Runtime.Socket, p.Images.Pause, config.CNIBinDir, config.CNIConfDir, RegistriesDir, CgroupDriver(p.Cluster.Spec) == defaultCgroupDriver)
 	return host.File{Path: ContainerdConfigPath, Mode: fileMode, Data: []byte(data)}
 }
 
-// cgroupDriver is the kubelet's. containerd must use the same one, or two managers write to one tree of cgroups.
-func cgroupDriver(p Params) string {
-	if driver, ok := p.Cluster.Spec.Kubelet["cgroupDriver"].(string); ok && driver != "" {
+// CgroupDriver is the kubelet's. The runtime must use the same one, or two managers write to one tree of cgroups.
+func CgroupDriver(spec config.Spec) string {
+	if driver, ok := spec.Kubelet["cgroupDriver"].(string); ok && driver != "" {
 		return driver
 	}
 	return defaultCgroupDriver

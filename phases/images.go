@@ -18,15 +18,16 @@ import (
 // Images puts a host's images into its containerd, straight from the stream. A runtime of the user's that is not
 // containerd pulls its images itself.
 func Images(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return images(c, nodes, imagesOf)
+	return orPulled(c, images(c, nodes, imagesOf), imageNames)
 }
 
 // LoadBalancerImages is Images for nodes that have all others, and are to get a load balancer.
 func LoadBalancerImages(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return images(c, balanced(c, nodes), func(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
+	imported := images(c, balanced(c, nodes), func(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
 		all, err := imagesOf(c, n)
 		return slices.DeleteFunc(all, func(a bundle.Artifact) bool { return !slices.Contains(a.Roles, bundle.RoleLoadBalancer) }), err
 	})
+	return orPulled(c, imported, balancerImageNames)
 }
 
 // images is the phase for those images of a node that of names.
@@ -40,10 +41,10 @@ func images(c *cluster.Cluster, nodes []*cluster.Node, of func(*cluster.Cluster,
 			if err != nil || len(images) == 0 {
 				return nil, err
 			}
-			have, known, err := HostImages(ctx, c, r)
-			if err != nil || !known && c.Config.Spec.Runtime.Type == config.RuntimeExisting {
+			have, _, err := HostImages(ctx, c, r) // without a containerd there is no image yet
+			if err != nil {
 				return nil, err
-			} // else there is no containerd yet, and so no image
+			}
 			var changes []workflow.Change
 			for _, a := range images {
 				switch digest, ok := have[a.Image]; {

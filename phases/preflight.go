@@ -226,9 +226,10 @@ func (s *survey) hasRole(roles []config.Role) bool {
 func preflight(ctx context.Context, c *cluster.Cluster, n *cluster.Node, opts PreflightOptions) ([]Finding, error) {
 	var reach []Finding
 	var wg sync.WaitGroup
-	var external []Finding
+	var external, runtime []Finding
 	wg.Go(func() { reach = unreachable(ctx, n, slices.Concat(opts.Dial, peers(c, n))) })
 	wg.Go(func() { external = judgeExternalEtcd(ctx, c, n) })
+	wg.Go(func() { runtime = judgeRuntime(ctx, c, n) })
 	s, err := takeSurvey(ctx, n.Host, c.Config.Spec.Etcd.DataDir)
 	wg.Wait()
 	if err != nil {
@@ -244,7 +245,7 @@ func preflight(ctx context.Context, c *cluster.Cluster, n *cluster.Node, opts Pr
 	for _, rule := range rules {
 		all = append(all, rule(s)...)
 	}
-	return slices.Concat(all, reach, external), nil
+	return slices.Concat(all, runtime, reach, external), nil
 }
 
 func hasOtherCA(ctx context.Context, r host.Reader, ca []byte) (bool, error) {

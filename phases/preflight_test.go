@@ -122,7 +122,7 @@ func TestPreflightFindings(t *testing.T) {
 		}, "", "", false, ""},
 		{"a containerd of somebody else's", func(g *ground) { put(g.wm, foreignContainerd) }, "w-1", "Leftovers", refused, "set spec.runtime.type: existing"},
 		{"a containerd of somebody else's that is to be used", func(g *ground) {
-			g.c.Config.Spec.Runtime.Type = config.RuntimeExisting
+			aContainerd().install(t, g.c, g.cm, g.wm)
 			put(g.wm, foreignContainerd)
 		}, "", "", false, ""},
 		{"a containerd of somebody else's beside ours", func(g *ground) { put(g.wm, foreignContainerd, manifestContainerdUnit) }, "", "", false, ""},
@@ -199,7 +199,7 @@ func TestPreflightOfARuntimeThatIsNotTold(t *testing.T) {
 		"Proxy": func(s *config.Spec) { s.Proxy.HTTPSProxy = "http://ops:s3cret@proxy" },
 	} {
 		g := newGround(t)
-		g.c.Config.Spec.Runtime.Type = config.RuntimeExisting
+		aContainerd().install(t, g.c, g.cm, g.wm)
 		set(&g.c.Config.Spec)
 		refused, warnings := preflighted(t, g)
 		for _, on := range []string{"cp-1", "w-1"} {

@@ -195,6 +195,26 @@ func TestResetLeavesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
+// A containerd that stays watches the folder of network configurations, and ends when it goes.
+func TestResetLeavesTheFoldersOfARuntimeThatStays(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		c, machines := testCluster(t, "h1")
+		m := machines[0]
+		m.Mkdir(config.CNIConfDir, 0o700)
+		m.Mkdir("/opt/containerd/bin", 0o711)
+		m.touch(config.KubeletConf, 0o600, "left")
+		if own {
+			m.Put(manifests.ContainerdUnit(nil))
+		}
+		run(t, Reset(c, c.Nodes)...)
+		for _, path := range []string{config.CNIConfDir, "/opt/containerd/bin"} {
+			if infos, err := m.Stat(t.Context(), path); err != nil || infos[0].Exists == own {
+				t.Errorf("own runtime %t: %s is there: %t, %v", own, path, !own, err)
+			}
+		}
+	}
+}
+
 func TestResetOfFoldersThatAreFileSystems(t *testing.T) {
 	c, machines := testCluster(t, "h1")
 	m := machines[0]

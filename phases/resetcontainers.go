@@ -15,7 +15,7 @@ import (
 
 // StopContainers ends the pods of a host. The kubelet is stopped by then and starts none anew.
 func StopContainers(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	return workflow.Phase{
+	return orRemoved(c, workflow.Phase{
 		Name:  "stop-containers",
 		Short: "end the pods",
 		Hosts: cluster.Hosts(nodes),
@@ -48,7 +48,7 @@ func StopContainers(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			}
 			return g.Wait()
 		},
-	}
+	})
 }
 
 // ran tells whether err is of a command that ran and had something to say, and not of the way to the host.

@@ -51,10 +51,15 @@ var markedFiles = []string{
 
 // emptyFolders go when nothing is left in them.
 var emptyFolders = []string{
-	config.CNIConfDir, "/etc/cni", config.CNIBinDir, "/opt/cni", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
-	"/etc/systemd/system/kubelet.service.d", "/etc/systemd/system/containerd.service.d", "/usr/libexec/kubernetes",
-	manifests.RegistriesDir, "/etc/containerd", "/run/netns",
+	config.CNIBinDir, "/opt/cni", "/etc/systemd/system/kubelet.service.d", "/usr/libexec/kubernetes", "/run/netns",
 	"/lib/modules", // the runtime makes it for kube-proxy's mount on hosts without modules
+}
+
+// runtimeFolders go likewise with the containerd that myadm brought. One that stays makes them and watches them: it ends when
+// the folder of network configurations goes (cni_conf_syncer.go in internal/cri/server of github.com/containerd/containerd).
+var runtimeFolders = []string{
+	config.CNIConfDir, "/etc/cni", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
+	"/etc/systemd/system/containerd.service.d", manifests.RegistriesDir, "/etc/containerd",
 }
 
 // RemoveFiles removes what the phases and the components have put on the host. Folders that are file systems of their
@@ -84,7 +89,13 @@ func RemoveFiles(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			if err := h.Remove(ctx, files...); err != nil {
 				return err
 			}
-			if _, err := h.Run(ctx, host.Command(append([]string{"sh", "-c", tidyScript, "sh"}, emptyFolders...)...)); err != nil {
+			folders := emptyFolders
+			if own, err := ownRuntime(ctx, h); err != nil {
+				return err
+			} else if own {
+				folders = slices.Concat(emptyFolders, runtimeFolders)
+			}
+			if _, err := h.Run(ctx, host.Command(append([]string{"sh", "-c", tidyScript, "sh"}, folders...)...)); err != nil {
 				return fmt.Errorf("remove empty folders: %w", err)
 			}
 			if err := h.Remove(ctx, units...); err != nil {

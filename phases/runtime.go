@@ -3,7 +3,6 @@ package phases
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"github.com/myadm/myadm/bundle"
@@ -105,24 +104,4 @@ func unitBinaries(ctx context.Context, r host.Reader, binaries []bundle.Artifact
 		return nil, nil
 	}
 	return manifests.MarkedBinaries(data), err
-}
-
-// existingRuntime is a runtime of the user's, used as it is.
-func existingRuntime(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	socket := c.Config.Spec.Runtime.Socket
-	return workflow.Phase{
-		Name:  "runtime",
-		Short: "look for the container runtime",
-		Hosts: cluster.Hosts(nodes),
-		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			infos, err := r.Stat(ctx, socket)
-			if err != nil {
-				return nil, err
-			}
-			if infos[0].Mode.Type() != fs.ModeSocket {
-				return nil, fmt.Errorf("no container runtime listens at %s; hint: start it, set spec.runtime.socket, or leave spec.runtime out to have myadm bring containerd", socket)
-			}
-			return nil, nil
-		},
-	}
 }

@@ -65,20 +65,11 @@ func TestExistingRuntimeIsOnlyLookedFor(t *testing.T) {
 	}
 }
 
-// A runtime of the user's that is not containerd pulls its own images; one that is containerd is given those of the bundle.
+// A runtime of the user's that is containerd is given the images of the bundle.
 func TestImagesOfAnExistingRuntime(t *testing.T) {
+	const socket = "/run/k3s/containerd/containerd.sock"
 	c, machines := testCluster(t, "h1")
 	m := machines[0]
-	c.Config.Spec.Runtime = config.Runtime{Type: config.RuntimeExisting, Socket: "/run/crio/crio.sock"}
-	m.OnPrefix("ctr", "--namespace", "k8s.io", "--address", "/run/crio/crio.sock").Fail(1, "ctr: unknown service containerd.services.images.v1.Images")
-	run(t, Images(c, c.Nodes))
-	if len(m.containerd.images) > 0 {
-		t.Errorf("images were imported: %v", m.containerd.images)
-	}
-
-	const socket = "/run/k3s/containerd/containerd.sock"
-	c, machines = testCluster(t, "h1")
-	m = machines[0]
 	c.Config.Spec.Runtime = config.Runtime{Type: config.RuntimeExisting, Socket: socket}
 	address := []string{"ctr", "--namespace", "k8s.io", "--address", socket}
 	m.OnPrefix(append(address, "images", "ls")...).Do(m.containerd.locked(m.containerd.listImages))

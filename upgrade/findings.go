@@ -10,6 +10,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/cri"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/status"
 )
@@ -36,6 +37,7 @@ const (
 	findingNoNode       = "host-without-node"
 	findingNoHost       = "node-without-host"
 	findingReady        = "node-not-ready"
+	findingRuntime      = "container-runtime"
 	findingManifest     = "static-pod"
 	findingKept         = "addon-kept"
 	findingCorefile     = "corefile"
@@ -225,6 +227,9 @@ func (j *findingJudge) nodes() {
 		case !n.Ready:
 			j.add(h.changes > 0 && !h.begun(), findingReady, h.Name, "", "the node is not Ready: %s", n.Reason)
 		}
+		if n != nil {
+			j.runtime(n)
+		}
 	}
 	for _, n := range j.s.Report.Nodes {
 		missing := slices.ContainsFunc(j.s.Report.Missing, func(m status.MissingHost) bool { return m.Name == n.Name })
@@ -237,6 +242,20 @@ func (j *findingJudge) nodes() {
 		} else {
 			j.warn(findingNoHost, n.Name, hint, "the node is none of the hosts, and its kubelet %s stays behind", n.KubeletVersion)
 		}
+	}
+}
+
+// runtime finds a container runtime with which the new kubelet would not start, as the node's own status names it. One that
+// myadm brought, an upgrade brings anew.
+func (j *findingJudge) runtime(n *status.Node) {
+	name, version, known := strings.Cut(n.Runtime, "://")
+	h := j.s.Host(n.Name)
+	if !known || h == nil || h.Err != nil || h.OwnRuntime {
+		return
+	}
+	if err := cri.Fits(j.to.Version, name, version); err != nil {
+		ours := name == cri.Containerd || name == cri.CRIO // of others, myadm does not know what fits
+		j.add(ours, findingRuntime, n.Name, "", "%v", err)
 	}
 }
 

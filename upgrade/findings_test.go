@@ -177,6 +177,22 @@ func TestFindings(t *testing.T) {
 			"node-without-host", "w-9", warned, "its kubelet v1.36.3 stays behind"},
 		{"a node that is not Ready", func(s *State, _ *Target) { s.Report.Nodes[0].Ready, s.Report.Nodes[0].Reason = false, "no network" },
 			"node-not-ready", "w-1", fatal, "no network"},
+		{"a containerd that is too old", func(s *State, _ *Target) {
+			s.Host("w-1").OwnRuntime, s.Report.Nodes[0].Runtime = false, "containerd://1.6.14~ds1"
+		},
+			"container-runtime", "w-1", fatal, "containerd 1.6.14 is too old for Kubernetes 1.37: it has to speak CRI v1; hint: update containerd to 1.6.15"},
+		{"a CRI-O of four minor versions ago", func(s *State, _ *Target) {
+			s.Host("w-1").OwnRuntime, s.Report.Nodes[0].Runtime = false, "cri-o://1.33.1"
+		},
+			"container-runtime", "w-1", fatal, "CRI-O 1.33.1 does not go with Kubernetes 1.37; hint: "},
+		{"a runtime that is not known", func(s *State, _ *Target) {
+			s.Host("w-1").OwnRuntime, s.Report.Nodes[0].Runtime = false, "docker://29.0.0"
+		},
+			"container-runtime", "w-1", warned, `"docker" is neither containerd nor cri-o`},
+		{"a runtime that fits", func(s *State, _ *Target) {
+			s.Host("w-1").OwnRuntime, s.Report.Nodes[0].Runtime = false, "containerd://1.7.24"
+		}, "", "", false, ""},
+		{"an old runtime that is brought anew", func(s *State, _ *Target) { s.Report.Nodes[0].Runtime = "containerd://1.6.14" }, "", "", false, ""},
 		{"a node that is done and not Ready", func(s *State, _ *Target) {
 			s.Report.Nodes[0].Ready = false
 			runAt(t, s.Host("w-1"), newVersion)

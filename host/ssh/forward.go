@@ -11,22 +11,49 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Dial connects to an address as seen from the host, through the SSH connection. A unix socket is opened by sshd with
-// the rights of the user who logged in, also where that user becomes root for everything else.
+// Dial connects to an address as seen from the host, through the SSH connection.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if network != "tcp" && network != "unix" {
+	var far io.ReadWriteCloser
+	var err error
+	switch network {
+	case "tcp":
+		far, err = h.direct(ctx, network, address)
+	case "unix":
+		far, err = h.dialUnix(ctx, address)
+	default:
 		return nil, fmt.Errorf("dial %s: network is not tcp or unix", network)
 	}
-	far, err := h.link.client.DialContext(ctx, network, address)
 	if err != nil {
-		err = h.blame(ctx, err)
-		var refused *ssh.OpenChannelError
-		if errors.As(err, &refused) && refused.Reason == ssh.Prohibited {
-			err = fmt.Errorf("%w; hint: let AllowTcpForwarding and AllowStreamLocalForwarding be yes in the host's sshd_config", err)
-		}
 		return nil, fmt.Errorf("%s: dial %s %s: %w", h.name, network, address, err)
 	}
 	return newForward(far, h, network, address), nil
+}
+
+// direct has sshd open a connection, with the rights of the user who logged in.
+func (h *Host) direct(ctx context.Context, network, address string) (io.ReadWriteCloser, error) {
+	far, err := h.link.client.DialContext(ctx, network, address)
+	if err == nil {
+		return far, nil
+	}
+	err = h.blame(ctx, err)
+	var refused *ssh.OpenChannelError
+	if errors.As(err, &refused) && refused.Reason == ssh.Prohibited {
+		err = fmt.Errorf("%w; hint: let AllowTcpForwarding be yes in the host's sshd_config", err)
+	}
+	return nil, err
+}
+
+// dialUnix opens a socket of the host as root. sshd does it for root, unless it is told to forward nothing; it does not say
+// which it was when it fails, and a program on the host does.
+func (h *Host) dialUnix(ctx context.Context, path string) (io.ReadWriteCloser, error) {
+	if len(h.become) == 0 {
+		far, err := h.direct(ctx, "unix", path)
+		var refused *ssh.OpenChannelError
+		if !errors.As(err, &refused) {
+			return far, err
+		}
+	}
+	return h.openAsRoot(ctx, path)
 }
 
 // forward gives a channel of SSH what a net.Conn must have and it does not: deadlines, which TLS and HTTP/2 count on.
@@ -37,7 +64,7 @@ type forward struct {
 	remote   forwardAddr
 }
 
-func newForward(far net.Conn, h *Host, network, address string) *forward {
+func newForward(far io.ReadWriteCloser, h *Host, network, address string) *forward {
 	near, inner := net.Pipe()
 	var once sync.Once
 	closeBoth := func() {

@@ -2,6 +2,8 @@ package ssh_test
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,5 +127,44 @@ func TestSudoGoesAway(t *testing.T) {
 	var sudo *ssh.SudoError
 	if _, ran := host.ExitCode(err); ran || !errors.As(err, &sudo) || sudo.Said != "sudo: no more" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestSocketsAreOpenedAsRoot: where sshd does not open a socket, it is opened all the same, and as often as one likes.
+func TestSocketsAreOpenedAsRoot(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, "hello") //nolint:errcheck // what arrives tells
+			conn.Close()
+		}
+	}()
+	for name, sudo := range map[string]string{"root": "", "sudo": sudoFree, "sudo with password": sudoWithPassword} {
+		t.Run(name, func(t *testing.T) {
+			h := dial(t, sshdtest.New(t, sshdtest.Config{Sudo: sudo, NoSockets: true}), ssh.Options{SudoPassword: []byte("hunter 2")})
+			for range 8 { // more than may run at once
+				conn, err := h.Dial(t.Context(), "unix", socket)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
+					t.Errorf("%q, %v", got, err)
+				}
+				conn.Close()
+				_, err = h.Dial(t.Context(), "unix", socket+"-none")
+				if err == nil || !strings.HasSuffix(err.Error(), "dial unix "+socket+"-none: No such file or directory") {
+					t.Errorf("%v", err)
+				}
+			}
+		})
 	}
 }

@@ -70,6 +70,10 @@ func (s *Server) Serve(conn net.Conn) {
 				s.wg.Go(func() { forward(c, "tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port)))) })
 			}
 		case "direct-streamlocal@openssh.com":
+			if s.config.NoSockets {
+				c.Reject(ssh.ConnectionFailed, "open failed") //nolint:errcheck // the connection is gone
+				continue
+			}
 			var to struct {
 				Path     string
 				Reserved string

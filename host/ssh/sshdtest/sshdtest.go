@@ -35,6 +35,9 @@ type Config struct {
 	// NoSudo makes the login a user who is not root, on a host without sudo.
 	NoSudo bool
 
+	// NoSockets refuses to open unix sockets: sshd does for a user who may not, and for all users if it is told to.
+	NoSockets bool
+
 	// Own are folders of this machine in whose place the server's commands find folders of the server's own, as hosts do
 	// that are not the same machine. It takes root.
 	Own []string
