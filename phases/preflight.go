@@ -136,7 +136,7 @@ var rules = []func(s *survey) []Finding{
 		var all []Finding
 		for _, dir := range surveyedDirs {
 			free, known := s.freeKiB[dir]
-			all = append(all, fatal(known && free < minFreeKiB, "Disk", "%s has %d MiB free; a node needs %d", dir, free/1024, minFreeKiB/1024)...)
+			all = append(all, fatal(known && free < minFreeKiB, "Disk", "%s has %d MiB free; a node needs %d; hint: make room there", dir, free/1024, minFreeKiB/1024)...)
 		}
 		return all
 	},
