@@ -123,7 +123,7 @@ func packedIn(t *testing.T, path string) []string {
 	var all []string
 	for in := tar.NewReader(plain); ; {
 		header, err := in.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			slices.Sort(all)
 			return all
 		}
