@@ -83,7 +83,7 @@ func TestBundleFaults(t *testing.T) {
 		{"a full disk for binaries", c.good, nil,
 			[]string{"h1: ", "upload /usr/local/bin/", "the disk of /usr/local/bin is full", "hint: make room there"}},
 		{"a binary with a wrong byte", c.withWrongBinary, func(t *testing.T) { mount(t, "remount,size=1g", "/usr/local/bin") },
-			[]string{"h1: ", "artifact kubelet (amd64): blobs/sha256/", "has sha256 ", "hint: the bundle is damaged"}},
+			[]string{"h1: ", "send kubelet: ", ": blobs/sha256/", "has sha256 ", "hint: the bundle is damaged"}},
 		{"a full disk for images", c.good, nil,
 			[]string{"h1: images: import registry.k8s.io/", "/var/lib/containerd/", "no space left on device", "hint: make room on that disk"}},
 		{"an image with a wrong byte", c.withWrongImage, func(t *testing.T) { mount(t, "remount,size=4g", "/var/lib/containerd") },
@@ -107,7 +107,7 @@ func TestBundleFaults(t *testing.T) {
 
 	t.Run("a wrong byte for a host that runs", func(t *testing.T) {
 		before, lives := c.state(t), s.lives(t)
-		c.apply(t, c.withOtherKubelet(t)).want(t, 1).wantWords(t, "h1: ", "artifact kubelet (amd64)", "has sha256 ", "hint: the bundle is damaged")
+		c.apply(t, c.withOtherKubelet(t)).want(t, 1).wantWords(t, "h1: ", "send kubelet: ", "has sha256 ", "hint: the bundle is damaged")
 		before.wantKept(t, c.state(t))
 		if diff := lives.difference(s.lives(t)); diff != "" {
 			t.Errorf("containers were started anew (-before +after):\n%s", diff)
