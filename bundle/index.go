@@ -128,7 +128,7 @@ func ParseIndex(data []byte) (*Index, error) {
 		APIVersion string `json:"apiVersion"`
 	}
 	if err := json.Unmarshal(data, &header); err != nil {
-		return nil, fmt.Errorf("index.json: %w", err)
+		return nil, fmt.Errorf("index.json: %w%s", err, damagedHint)
 	}
 	if header.APIVersion == firstVersion {
 		return nil, fmt.Errorf("index.json: apiVersion %s is of an older myadm, this one reads %s; hint: make the bundle anew",

@@ -114,7 +114,7 @@ func (b *Bundle) describe(a Artifact, err error) error {
 func (b *Bundle) checkSize(blob Blob) error {
 	s, err := b.blobs.stat(blob.path())
 	if err != nil {
-		return err
+		return fmt.Errorf("%w%s", err, damagedHint)
 	}
 	return s.check(blob)
 }

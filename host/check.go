@@ -74,6 +74,18 @@ func CheckBlob(b Blob) error {
 	return CheckFiles(File{Path: b.Path, Mode: b.Mode})
 }
 
+// FullError is a file that could not be written because its disk is full.
+type FullError struct {
+	Path string // the folder
+	Err  error  // what the write said
+}
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("the disk of %s is full (%v); hint: make room there and run the same command again", e.Path, e.Err)
+}
+
+func (e *FullError) Unwrap() error { return e.Err }
+
 // PartPath is where a blob is until all of it is on the host: a hidden file beside its place. The name has a part of the
 // sum, so that only the same content goes on with what an earlier upload left.
 func PartPath(b Blob) string {

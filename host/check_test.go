@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/myadm/myadm/host"
@@ -34,6 +35,20 @@ func TestCheckRemove(t *testing.T) {
 	for path, ok := range map[string]bool{"/": false, "//": false, "": false, ".": false, "/etc": true} {
 		if err := host.CheckRemove("/var", path); (err == nil) != ok {
 			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+func TestExitErrorOfAFullDiskSaysWhatToDo(t *testing.T) {
+	for stderr, want := range map[string]bool{
+		"ctr: write /var/lib/containerd/x: no space left on device\n":  true,
+		"mkdir: cannot create directory '/x': No space left on device": true,
+		"ctr: not found": false,
+		"":               false,
+	} {
+		err := &host.ExitError{Argv: []string{"ctr", "images", "import", "-"}, Code: 1, Stderr: []byte(stderr)}
+		if got := strings.Contains(err.Error(), "; hint: make room"); got != want {
+			t.Errorf("%q: %v", stderr, err)
 		}
 	}
 }

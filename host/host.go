@@ -7,6 +7,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -116,6 +117,9 @@ func (e *ExitError) Error() string {
 	msg := fmt.Sprintf("%s: exit status %d", strings.Join(e.Argv, " "), e.Code)
 	if s := strings.TrimSpace(string(e.Stderr)); s != "" {
 		msg += ": " + s
+	}
+	if bytes.Contains(e.Stderr, []byte("o space left on device")) { // some begin with a capital
+		msg += "; hint: make room on that disk and run the same command again"
 	}
 	return msg
 }

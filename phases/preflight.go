@@ -102,7 +102,12 @@ var rules = []func(s *survey) []Finding{
 	},
 	func(s *survey) []Finding {
 		arch := s.node.Facts.Arch
-		return fatal(arch != "amd64" && arch != "arm64", "Arch", "the architecture is %s; hint: myadm knows amd64 and arm64", arch)
+		unknown := fatal(arch != "amd64" && arch != "arm64", "Arch", "the architecture is %s; hint: myadm knows amd64 and arm64", arch)
+		if len(unknown) > 0 || s.cluster.Bundle == nil {
+			return unknown
+		}
+		_, err := s.cluster.Bundle.Binary("kubelet", arch) // which every host gets
+		return fatal(err != nil, "Bundle", "%v", err)
 	},
 	func(s *survey) []Finding {
 		allowed, set := s.cluster.Config.Spec.Kubelet["failCgroupV1"].(bool)
@@ -131,7 +136,7 @@ var rules = []func(s *survey) []Finding{
 		var all []Finding
 		for _, dir := range surveyedDirs {
 			free, known := s.freeKiB[dir]
-			all = append(all, fatal(known && free < minFreeKiB, "Disk", "%s has %d MiB free; a node needs %d", dir, free/1024, minFreeKiB/1024)...)
+			all = append(all, fatal(known && free < minFreeKiB, "Disk", "%s has %d MiB free; a node needs %d; hint: make room there", dir, free/1024, minFreeKiB/1024)...)
 		}
 		return all
 	},

@@ -57,7 +57,8 @@ func TestPreflightFindings(t *testing.T) {
 		{"fit hosts", func(*ground) {}, "", "", false, ""},
 		{"no systemd", func(g *ground) { g.w.Facts.Systemd = false }, "w-1", "SystemdRunning", refused, "systemd is not PID 1"},
 		{"an architecture that is not known", func(g *ground) { g.w.Facts.Arch = "riscv64" }, "w-1", "Arch", refused, "riscv64"},
-		{"arm64", func(g *ground) { g.w.Facts.Arch = "arm64" }, "", "", false, ""},
+		{"arm64", func(g *ground) { g.c.Bundle, g.w.Facts.Arch = nil, "arm64" }, "", "", false, ""},
+		{"arm64 and a bundle without it", func(g *ground) { g.w.Facts.Arch = "arm64" }, "w-1", "Bundle", refused, "has kubelet for [amd64], not for arm64; hint: use a bundle"},
 		{"cgroup v1", func(g *ground) { g.w.Facts.CgroupV2 = false }, "w-1", "Cgroups", refused, "hint: boot with systemd.unified_cgroup_hierarchy=1"},
 		{"cgroup v1, which the document allows", func(g *ground) {
 			g.w.Facts.CgroupV2 = false
@@ -75,6 +76,7 @@ func TestPreflightFindings(t *testing.T) {
 		{"a control plane with little memory", func(g *ground) { g.cp.Facts.MemoryKiB = 1 << 20 }, "cp-1", "Mem", refused, "1024 MiB"},
 		{"a worker with little memory", func(g *ground) { g.w.Facts.MemoryKiB = 1 << 20 }, "", "", false, ""},
 		{"a full disk", func(g *ground) { g.wm.survey.freeKiB = 1 << 20 }, "w-1", "Disk", refused, "/var/lib has 1024 MiB free"},
+		{"a full disk for images", func(g *ground) { g.wm.survey.raw = "free=/var/lib/containerd 1024\n" }, "w-1", "Disk", refused, "/var/lib/containerd has 1 MiB free"},
 		{"an external etcd's files that are not there", func(g *ground) {
 			g.c.Config.Spec.Etcd.External = &config.ExternalEtcd{Endpoints: []string{"https://192.0.2.1:2379"}, CAFile: "/nowhere/ca.crt"}
 		}, "cp-1", "ExternalEtcd", refused, "spec.etcd.external.caFile: "},

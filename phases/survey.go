@@ -10,18 +10,19 @@ import (
 	"github.com/myadm/myadm/host"
 )
 
-// surveyedDirs are the folders whose free space is looked at; df answers for the nearest one that exists.
-var surveyedDirs = []string{"/var/lib"}
+// surveyedDirs are the folders whose free space is looked at. containerd's may be a disk of its own; where it is not there
+// yet, df has no answer for it.
+var surveyedDirs = []string{"/var/lib", "/var/lib/containerd"}
 
 // surveyScript prints name=value lines: listening ports in hexadecimal, active swaps, free space, and which of the
 // paths given as arguments exist.
-const surveyScript = `
+var surveyScript = `
 exec 2>/dev/null
 for f in /proc/net/tcp /proc/net/tcp6; do
 	while read -r n addr peer state rest; do [ "$state" = 0A ] && echo "port=${addr##*:}"; done <$f
 done
 while read -r name rest; do [ "$name" = Filename ] || echo "swap=$name"; done </proc/swaps
-for d in ` + "/var/lib" + `; do
+for d in ` + strings.Join(surveyedDirs, " ") + `; do
 	df -Pk $d | while read -r fs size used free rest; do [ "$free" = Available ] || echo "free=$d $free"; done
 done
 for p; do [ -e "$p" ] && echo "exists=$p"; done

@@ -50,6 +50,9 @@ func (b *bench) measure(ctx context.Context, r *report, o options) error {
 				return err
 			}
 		}
+		if err := b.fiveBare(ctx, r, o.rounds); err != nil {
+			return err
+		}
 	}
 	if o.wants(partSingle) {
 		if err := b.up(ctx, b.version, 3, 1); err != nil {

@@ -157,16 +157,22 @@ func joinCommand(said []line, endpoint string) ([]string, error) {
 	return command, nil
 }
 
-// flannel reads the manifests of the pod network from the cluster that there is.
+// flannel makes manifests of the pod network of the cluster that there is, for another one of the same hosts.
 func (b *bench) flannel(ctx context.Context) ([]byte, error) {
+	list, err := b.networkObjects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return asManifests(list, b.lab.Hosts[0].Address.String(), "6443")
+}
+
+// networkObjects reads the pod network from the cluster that there is, as a list in JSON.
+func (b *bench) networkObjects(ctx context.Context) ([]byte, error) {
 	list, err := b.lab.Output(ctx, b.lab.Hosts[0].Name, slices.Concat(kubectl, []string{
 		"get", "-o", "json", "-n", "kube-flannel", "namespace/kube-flannel", "clusterrole/flannel", "clusterrolebinding/flannel",
 		"serviceaccount/flannel", "configmap/kube-flannel-cfg", "daemonset/kube-flannel-ds",
 	})...)
-	if err != nil {
-		return nil, err
-	}
-	return asManifests([]byte(list), b.lab.Hosts[0].Address.String(), "6443")
+	return []byte(list), err
 }
 
 // asManifests makes of a list of living objects what somebody would apply to another cluster, whose API server is at this

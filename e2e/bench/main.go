@@ -1,7 +1,8 @@
 // Command bench measures myadm beside the real kubeadm, built from the same modules, on the same hosts of a lab: init, and
 // the join of two workers at once, with the runtime, the binaries and the images in place for both; and the making of a
 // whole cluster of three control planes and two workers, likewise; and the upgrade of such a cluster. It also measures init
-// on bare hosts, alone and in the two parts of which it consists.
+// on bare hosts, alone and in the two parts of which it consists, and the making of a cluster of five bare hosts, beside a
+// script of scp, tar, ctr and kubeadm that does the same.
 //
 // The tools take turns, and before every turn the hosts are brought into the same state. kubeadm runs as its users run it:
 // by ssh, on each host. A ratio below one says that myadm is faster. Being slow is no failure.
@@ -78,7 +79,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.output, "o", "text", "how the result is written: `text or json`")
 	f.BoolVar(&o.phases, "phases", false, "tell of myadm's phases; json always does, and so do upgrades")
 	f.BoolVar(&o.keep, "keep", false, "leave the hosts as they are after the last turn")
-	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts), single (control plane), cluster (of three control planes and two workers) or upgrade (of such a cluster)")
+	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts, and five of them beside a script), single (control plane), cluster (of three control planes and two workers) or upgrade (of such a cluster)")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -54,6 +54,31 @@ func TestRatioOfClustersIsOfBothReady(t *testing.T) {
 	}
 }
 
+// The target is about the script that most people have; the other one is told beside it.
+func TestRatiosOfFiveBareHosts(t *testing.T) {
+	r := &report{}
+	mine, theirs := seconds(30, 30), seconds(60, 61)
+	mine.phases = []phase{{Name: "images", Host: "h1", From: 10, To: 20, Text: "done"}}
+	theirs.phases = []phase{{Name: "copy", Host: "h1", From: 0, To: 2, Text: "done"}, {Name: "copy", Host: "h2", From: 9, To: 12, Text: "done"}}
+	r.add(bareFive, nameMyadm, mine)
+	r.add(bareFive, nameScript, theirs)
+	r.add(bareFive, nameScriptAtOnce, seconds(40, 40))
+	var out bytes.Buffer
+	if err := r.writeText(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"a control plane and four workers: myadm 30.0 s, script, host after host 61.0 s, ratio 0.49 (target 0.5)\n",
+		"a control plane and four workers: myadm 30.0 s, script, hosts at once 40.0 s, ratio 0.75\n",
+		"four workers, myadm: where 10.0 s went\n    10.0  images\n",
+		"host after host: where 5.0 s went\n     5.0  copy\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in:\n%s", want, out.String())
+		}
+	}
+}
+
 // An upgrade tells where both tools' time went, also if nobody asks for phases, and is compared by when its nodes were Ready.
 func TestUpgradeReport(t *testing.T) {
 	r := &report{}

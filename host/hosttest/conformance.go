@@ -35,6 +35,7 @@ func ConformFiles(t *testing.T, open func(t *testing.T) host.Host, root func(t *
 		{"upload", upload},
 		{"upload resumes", uploadResumes},
 		{"upload of wrong content", uploadWrong},
+		{"upload of what cannot be opened", uploadUnopened},
 		{"context", filesStop},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t), root(t)) })

@@ -10,11 +10,12 @@ import (
 	"github.com/myadm/myadm/host"
 )
 
-// ConformMounts is the part of Conformance about Remove and mounted folders. The host can mount.
+// ConformMounts is the part of Conformance about Remove and mounted folders, and about full disks. The host can mount.
 func ConformMounts(t *testing.T, open func(t *testing.T) host.Host, root func(t *testing.T) string) {
 	for _, name := range []string{"plain", "with space\tand \\134 % "} {
 		t.Run("remove and mounts, "+name, func(t *testing.T) { removeStopsAtMounts(t, open(t), root(t), name) })
 	}
+	t.Run("full disk", func(t *testing.T) { fullDisk(t, open(t), root(t)) })
 }
 
 // removeStopsAtMounts binds a folder of the same file system: device numbers would not tell.
@@ -64,5 +65,38 @@ func removeStopsAtMounts(t *testing.T, h host.Host, dir, name string) {
 	must(t, h.Remove(t.Context(), dir+"/gone"))
 	if found := exists(dir + "/gone"); found != nil {
 		t.Errorf("still there: %s", found)
+	}
+}
+
+// fullDisk writes to a disk of 1 MiB, which then grows.
+func fullDisk(t *testing.T, h host.Host, dir string) {
+	disk := dir + "/disk"
+	run := func(ctx context.Context, argv ...string) {
+		t.Helper()
+		_, err := h.Run(ctx, host.Command(argv...))
+		must(t, err)
+	}
+	run(t.Context(), "mkdir", disk)
+	run(t.Context(), "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk)
+	t.Cleanup(func() { run(context.Background(), "umount", "-l", disk) })
+
+	src, file := newSource(disk+"/blob", noise(4<<20, 6)), host.File{Path: disk + "/file", Mode: 0o600, Data: noise(1<<20, 7)}
+	write := func() error { return h.WriteFiles(t.Context(), file) }
+	upload := func() error { return h.Upload(t.Context(), src.Blob, nil) }
+	for _, do := range []func() error{upload, write} { // what the upload left fills the disk
+		var full *host.FullError
+		if err := do(); !errors.As(err, &full) || full.Path != disk {
+			t.Errorf("%v, want a full disk at %s", err, disk)
+		}
+	}
+	for _, p := range []string{src.Path, file.Path, host.TempPath(file.Path)} {
+		if one(t, h, p).Exists {
+			t.Errorf("%s is there", p)
+		}
+	}
+	run(t.Context(), "mount", "-o", "remount,size=16m", disk)
+	must(t, errors.Join(upload(), write()))
+	if info := one(t, h, src.Path); info.SHA256 != src.SHA256 {
+		t.Errorf("the blob in the end: %+v", info)
 	}
 }

@@ -122,3 +122,17 @@ func uploadWrong(t *testing.T, h host.Host, dir string) {
 		t.Errorf("after the wrong content: %+v", info)
 	}
 }
+
+// uploadUnopened leaves nothing of a source that turns out to be damaged.
+func uploadUnopened(t *testing.T, h host.Host, dir string) {
+	src, damaged := newSource(dir+"/new folder/blob", noise(10, 8)), errors.New("damaged")
+	src.Open = func() (io.ReadSeekCloser, error) { return nil, damaged }
+	if err := h.Upload(t.Context(), src.Blob, nil); !errors.Is(err, damaged) {
+		t.Errorf("%v, want %v", err, damaged)
+	}
+	for _, p := range []string{src.Path, host.PartPath(src.Blob)} {
+		if one(t, h, p).Exists {
+			t.Errorf("%s is there", p)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/myadm/myadm/host"
 )
@@ -22,7 +23,7 @@ func (h *Host) WriteFiles(ctx context.Context, files ...host.File) error {
 			return context.Cause(ctx)
 		}
 		if err := write(f); err != nil {
-			return fmt.Errorf("write %s: %w", f.Path, err)
+			return fmt.Errorf("write %s: %w", f.Path, explain(f.Path, err))
 		}
 	}
 	return nil
@@ -104,9 +105,17 @@ func (h *Host) Upload(ctx context.Context, blob host.Blob, progress func(int64))
 		progress = func(int64) {}
 	}
 	if err := h.upload(ctx, blob, progress); err != nil {
-		return fmt.Errorf("upload %s: %w", blob.Path, err)
+		return fmt.Errorf("upload %s: %w", blob.Path, explain(blob.Path, err))
 	}
 	return nil
+}
+
+// explain says which disk is full, if one is.
+func explain(path string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return &host.FullError{Path: filepath.Dir(path), Err: err}
+	}
+	return err
 }
 
 func (h *Host) upload(ctx context.Context, blob host.Blob, progress func(int64)) error {
@@ -119,6 +128,11 @@ func (h *Host) upload(ctx context.Context, blob host.Blob, progress func(int64))
 		progress(blob.Size)
 		return os.Chmod(blob.Path, blob.Mode)
 	}
+	content, err := blob.Open() // before anything is made on the host: a source that is damaged leaves nothing there
+	if err != nil {
+		return err
+	}
+	defer content.Close()
 	if err := mkdir(filepath.Dir(part)); err != nil {
 		return err
 	}
@@ -128,7 +142,7 @@ func (h *Host) upload(ctx context.Context, blob host.Blob, progress func(int64))
 	}
 	defer f.Close()
 	progress(offset)
-	if err := copyFrom(ctx, f, blob, offset, progress); err != nil {
+	if err := copyFrom(ctx, f, content, offset, progress); err != nil {
 		return err
 	}
 	switch got, err := sum(ctx, part); {
@@ -162,13 +176,8 @@ func openPart(part string, size int64) (*os.File, int64, error) {
 	return f, 0, err
 }
 
-// copyFrom writes the blob from an offset to the end.
-func copyFrom(ctx context.Context, f *os.File, blob host.Blob, offset int64, progress func(int64)) error {
-	r, err := blob.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
+// copyFrom writes a blob's content from an offset to the end.
+func copyFrom(ctx context.Context, f *os.File, r io.ReadSeeker, offset int64, progress func(int64)) error {
 	if _, err := r.Seek(offset, io.SeekStart); err != nil {
 		return err
 	}

@@ -76,8 +76,14 @@ func resumeAt(part host.Info, blob host.Blob) int64 {
 	}
 }
 
-// transfer sends the blob from an offset, checks it and puts it in place.
+// transfer sends the blob from an offset, checks it and puts it in place. A source that cannot be opened leaves nothing on
+// the host.
 func (h *Host) transfer(ctx context.Context, client *sftp.Client, blob host.Blob, part string, offset int64, progress func(int64)) error {
+	content, err := blob.Open()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
 	f, err := await(ctx, h, func() (*sftp.File, error) {
 		if offset > 0 && ownedByRoot(client, part) {
 			return client.OpenFile(part, os.O_WRONLY)
@@ -97,23 +103,18 @@ func (h *Host) transfer(ctx context.Context, client *sftp.Client, blob host.Blob
 	}
 	defer func() { go f.Close() }()
 	progress(offset)
-	if err := h.send(ctx, f, blob, offset, progress); err != nil {
+	if _, err := content.Seek(offset, io.SeekStart); err != nil {
 		return err
+	}
+	if err := h.send(ctx, f, content, offset, progress); err != nil {
+		return h.explain(ctx, client, path.Dir(part), err)
 	}
 	return h.settle(ctx, client, f, blob, part)
 }
 
-// send writes the blob in packets, a window of them at a time. A packet is only sent when the one a window before it has
+// send writes the content, which is at the offset, in packets, a window of them at a time. A packet is only sent when the one a window before it has
 // been acknowledged: what lies a window behind the end of a cut file is whole.
-func (h *Host) send(ctx context.Context, f *sftp.File, blob host.Blob, offset int64, progress func(int64)) error {
-	r, err := blob.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if _, err := r.Seek(offset, io.SeekStart); err != nil {
-		return err
-	}
+func (h *Host) send(ctx context.Context, f *sftp.File, r io.Reader, offset int64, progress func(int64)) error {
 	type slot struct {
 		data []byte
 		n    int        // bytes of data that were sent

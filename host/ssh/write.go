@@ -101,7 +101,8 @@ func (h *Host) write(ctx context.Context, client *sftp.Client, file host.File) (
 	defer func() {
 		go f.Close() // the content is on disk, or given up
 		if err != nil {
-			client.Remove(temp) //nolint:errcheck // the first error tells more
+			err = h.explain(ctx, client, path.Dir(temp), err) // before the disk has room for the next one
+			client.Remove(temp)                               //nolint:errcheck // the first error tells more
 		}
 	}()
 	// Mode and content are independent of each other, but for sshd's own SFTP: there the umask is not ours.
