@@ -8,11 +8,12 @@
 // verifies every blob before that has its place, and goes on where it was cut off. Where a host can neither download nor
 // reach its peers, it is sent what it lacks.
 //
-// What travels by courier is kept below Dir until Close: the blobs of images, of which an image layout is made for the
+// What travels by courier is kept below the host's Dir until Close: the blobs of images, of which an image layout is made for the
 // container runtime to import, and the program. Binaries go to their places at once, and are passed on from there.
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/courier"
 	"github.com/myadm/myadm/courier/wire"
 	"github.com/myadm/myadm/host"
 )
@@ -52,6 +54,7 @@ type Host struct {
 	host.Host
 	Arch    string     // as Go names it
 	Address netip.Addr // where other hosts reach it
+	Dir     string     // where couriers and blobs of images are; empty: the constant Dir
 }
 
 // Options are what Deliveries differ in.
@@ -72,7 +75,6 @@ type Options struct {
 	Warn func(ctx context.Context, message string)
 
 	Now func() time.Time // nil: time.Now
-	Dir string           // empty: the constant Dir
 }
 
 // Origin is where hosts can download a blob.
@@ -86,7 +88,8 @@ type Origin struct {
 // for one host, at once.
 type Delivery struct {
 	Options
-	swarm swarm
+	packed func(arch string) ([]byte, error) // the courier, gzipped
+	swarm  swarm
 
 	mu    sync.Mutex
 	sites map[string]*site // by the host's name
@@ -100,10 +103,7 @@ func New(o Options) *Delivery {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Dir == "" {
-		o.Dir = Dir
-	}
-	return &Delivery{Options: o, swarm: newSwarm(), sites: map[string]*site{}}
+	return &Delivery{Options: o, packed: courier.Packed, swarm: newSwarm(), sites: map[string]*site{}}
 }
 
 // site is what is known of a host.
@@ -112,6 +112,7 @@ func (d *Delivery) site(h Host) *site {
 	defer d.mu.Unlock()
 	s := d.sites[h.Name()]
 	if s == nil {
+		h.Dir = cmp.Or(h.Dir, Dir)
 		s = &site{Host: h, d: d, shunned: map[*site]bool{}}
 		d.sites[h.Name()] = s
 	}

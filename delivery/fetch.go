@@ -95,7 +95,7 @@ func (d *Delivery) download(ctx context.Context, s *site, wants []want) (left []
 			archive = &wire.Unpack{Format: wire.TarGzip}
 			archives[sum] = archive
 			request.Blobs = append(request.Blobs, wire.Blob{
-				SHA256: sum, Size: origin.Blob.Size, Path: path.Join(d.Dir, bundle.BlobPath(sum)), Mode: 0o600,
+				SHA256: sum, Size: origin.Blob.Size, Path: path.Join(s.Dir, bundle.BlobPath(sum)), Mode: 0o600,
 				Sources: []wire.Source{origin.Source}, Unpack: archive,
 			})
 		}

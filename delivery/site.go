@@ -47,12 +47,12 @@ const installScript = `set -e; umask 077; mkdir -p "${1%/*}"; gzip -dc >"$1.part
 
 // install puts the courier on the host, unless it is there. Its name has its checksum.
 func (s *site) install(ctx context.Context) (string, error) {
-	packed, err := courier.Packed(s.Arch)
+	packed, err := s.d.packed(s.Arch)
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(packed)
-	file := path.Join(s.d.Dir, "courier-"+hex.EncodeToString(sum[:8]))
+	file := path.Join(s.Dir, "courier-"+hex.EncodeToString(sum[:8]))
 	there, err := s.Stat(ctx, file)
 	if err != nil || there[0].Exists {
 		return file, err
@@ -220,5 +220,5 @@ func (s *site) leave(ctx context.Context) error {
 	if failed {
 		return s.Remove(ctx, program)
 	}
-	return s.Remove(ctx, s.d.Dir)
+	return s.Remove(ctx, s.Dir)
 }
