@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -444,7 +445,10 @@ func (w *world) nothingRuns() {
 	late := time.NewTimer(10 * time.Second)
 	defer late.Stop()
 	for {
-		left := append(w.couriers(""), goroutines()...)
+		left := goroutines()
+		for _, p := range w.couriers() {
+			left = append(left, fmt.Sprint(p))
+		}
 		if len(left) == 0 {
 			return
 		}
@@ -456,15 +460,22 @@ func (w *world) nothingRuns() {
 	}
 }
 
-// couriers are the running programs of the world's machines whose command line has a text.
-func (w *world) couriers(text string) (found []string) {
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range lines {
-		line, err := os.ReadFile(file)
-		shown := strings.ReplaceAll(string(line), "\x00", " ")
-		if err == nil && strings.Contains(shown, filepath.Dir(w.bundle.Path())) && strings.Contains(shown, "courier-") &&
-			strings.Contains(shown, text) {
-			found = append(found, filepath.Base(filepath.Dir(file))+": "+shown)
+// process is a running courier.
+type process struct {
+	pid  int
+	line string
+}
+
+// couriers are those of the world's machines whose command line has all of the words.
+func (w *world) couriers(words ...string) (found []process) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		line, _ := os.ReadFile(file) // nothing, when it has just ended
+		p := process{line: strings.ReplaceAll(string(line), "\x00", " ")}
+		p.pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		lacks := func(word string) bool { return !strings.Contains(p.line, word) }
+		if !slices.ContainsFunc(append(words, filepath.Dir(w.bundle.Path()), "/courier-"), lacks) {
+			found = append(found, p)
 		}
 	}
 	return found
