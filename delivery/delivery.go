@@ -125,21 +125,26 @@ type Told func(name string, bytes int64)
 // parallel is how many files and images of a host are under way at once: enough to fill a connection.
 const parallel = 3
 
-// Files puts binaries in place.
+// Files puts binaries in place, which are not there.
 func (d *Delivery) Files(ctx context.Context, h Host, binaries []bundle.Artifact, told Told) error {
 	s := d.site(h)
 	var wants []want
 	for _, a := range binaries {
 		wants = append(wants, want{
-			name: a.Name, blob: a.Blobs[0], path: a.Target, mode: uint32(a.Mode), told: func(n int64) { told(a.Name, n) },
+			name: a.Name, blob: a.Blobs[0], path: a.Target, mode: uint32(a.Mode),
+			told: rising(func(n int64) { told(a.Name, n) }),
 		})
 	}
+	d.swarm.lacks(s, wants)
 	return s.settle(d.bring(ctx, s, wants))
 }
 
 // Images has the command on the host that reads an image layout as a tar from its standard input, such as `ctr images
 // import -`, import images.
 func (d *Delivery) Images(ctx context.Context, h Host, images []bundle.Artifact, command []string, told Told) error {
+	if len(images) == 0 {
+		return nil
+	}
 	s := d.site(h)
 	way, err := s.way.get(ctx, s.choose)
 	if err != nil {
@@ -158,6 +163,20 @@ func (d *Delivery) Images(ctx context.Context, h Host, images []bundle.Artifact,
 	return g.Wait()
 }
 
+// rising leaves out what is not more than was told before: a blob that comes another way begins anew.
+func rising(told func(bytes int64)) func(bytes int64) {
+	var mu sync.Mutex
+	var most int64
+	return func(bytes int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if bytes > most {
+			most = bytes
+			told(bytes)
+		}
+	}
+}
+
 // want is a blob that is to be on a host.
 type want struct {
 	name string // of the artifact, for messages
@@ -169,8 +188,11 @@ type want struct {
 
 // bring puts blobs in place by the host's way.
 func (d *Delivery) bring(ctx context.Context, s *site, wants []want) error {
+	if len(wants) == 0 {
+		return nil
+	}
 	way, err := s.way.get(ctx, s.choose)
-	if err != nil || len(wants) == 0 {
+	if err != nil {
 		return err
 	}
 	switch way {

@@ -208,3 +208,34 @@ func TestCancelled(t *testing.T) {
 	}
 	w.nothingRuns()
 }
+
+// Who asks for a file has looked: that the host had it once does not count. Peers do not ask there any more either.
+func TestMoved(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	for range 2 {
+		if err := w.files(d, m, "kubelet"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(m.bin("kubelet"), m.bin("moved")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.close(d)
+}
+
+// A delivery of nothing costs nothing.
+func TestNothing(t *testing.T) {
+	w := newWorld(t, 1)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	told := func(string, int64) { t.Error("told of something") }
+	if err := errors.Join(d.Files(w.ctx, m.host(), nil, told), d.Images(w.ctx, m.host(), nil, m.importing(), told)); err != nil {
+		t.Error(err)
+	}
+	w.close(d)
+	if len(m.argvs) > 0 {
+		t.Errorf("%q", m.argvs)
+	}
+}

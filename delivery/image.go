@@ -57,7 +57,7 @@ func imageWants(s *site, a bundle.Artifact, told Told) []want {
 	for i, b := range a.Blobs {
 		wants = append(wants, want{
 			name: a.Name, blob: b, path: path.Join(s.Dir, bundle.BlobPath(b.SHA256)), mode: 0o600,
-			told: func(n int64) {
+			told: rising(func(n int64) {
 				mu.Lock()
 				defer mu.Unlock()
 				sizes[i] = n
@@ -66,7 +66,7 @@ func imageWants(s *site, a bundle.Artifact, told Told) []want {
 					sum += size
 				}
 				told(a.Name, sum)
-			},
+			}),
 		})
 	}
 	return wants

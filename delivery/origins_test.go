@@ -355,3 +355,34 @@ func (w *world) kill(m *machine) {
 }
 
 var _ host.Host = (*machine)(nil)
+
+// A file that is wanted at two places is one member of the archive.
+func TestMemberTwice(t *testing.T) {
+	w := newWorld(t, 1)
+	o := newOrigin(w)
+	m := w.machines[0]
+	d := w.delivery(o.options(Download, o.URL, "kubelet"))
+	binaries := append(w.binaries(m, "kubelet"), w.binaries(m, "kubelet")...)
+	binaries[1].Target = m.bin("another")
+	if err := d.Files(w.ctx, m.host(), binaries, func(string, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range binaries {
+		if got, err := os.ReadFile(a.Target); err != nil || !bytes.Equal(got, w.contents["kubelet"]) {
+			t.Errorf("%s: %d bytes, %v", a.Target, len(got), err)
+		}
+	}
+	w.close(d)
+}
+
+// A blob that is cut off on its way and comes another way begins anew; what is told of it does not go back.
+func TestProgress(t *testing.T) {
+	var got []int64
+	told := rising(func(n int64) { got = append(got, n) })
+	for _, n := range []int64{0, 1, 5, 3, 5, 6} {
+		told(n)
+	}
+	if !slices.Equal(got, []int64{1, 5, 6}) {
+		t.Error(got)
+	}
+}

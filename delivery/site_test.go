@@ -100,3 +100,28 @@ func TestServerHangs(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// A courier that ends well and says nothing of a blob has not brought it.
+func TestNothingSaid(t *testing.T) {
+	for _, way := range []Way{Auto, Download, Peer} {
+		w := newWorld(t, 2)
+		o := newOrigin(w)
+		m := w.machines[1]
+		d := w.delivery(o.options(way, o.URL))
+		if err := w.files(d, w.machines[0], "kubelet"); err != nil {
+			t.Fatal(err)
+		}
+		w.script(d, `read line; echo '{"done":{"received":0,"failed":0}}'`)
+		err := w.files(d, m, "kubelet")
+		if way == Download {
+			if err == nil || !strings.Contains(err.Error(), "fetch kubelet") || !strings.Contains(err.Error(), "has said nothing of it") {
+				t.Error(err)
+			}
+		} else if n := m.total(); err != nil || n != blobSize {
+			t.Errorf("%d bytes were sent, %v", n, err)
+		} else {
+			w.warned("has said nothing of it")
+		}
+		w.close(d)
+	}
+}

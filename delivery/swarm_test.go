@@ -59,8 +59,11 @@ func TestNext(t *testing.T) {
 	takes := func(of int, names string) func(*swarm, []*site) { // a task that runs on
 		return func(w *swarm, s []*site) { w.next(s[of], wantsOf(names)) }
 	}
+	lacks := func(of int, names string) func(*swarm, []*site) {
+		return func(w *swarm, s []*site) { w.lacks(s[of], wantsOf(names)) }
+	}
 	shuns := func(of, peer int) func(*swarm, []*site) {
-		return func(_ *swarm, s []*site) { s[of].shunned[s[peer]] = true }
+		return func(w *swarm, s []*site) { w.shun(s[of], s[peer]) }
 	}
 	type steps []func(*swarm, []*site)
 	for _, test := range []struct {
@@ -90,6 +93,8 @@ func TestNext(t *testing.T) {
 		{"another peer is shunned", steps{has(1, "a"), has(2, "a"), shuns(0, 1)}, "a", "", "a from 2", ""},
 		{"somebody else shuns the peer", steps{has(1, "a"), shuns(2, 1)}, "a", "", "a from 1", ""},
 		{"on its way to a shunned peer: not waited for", steps{takes(1, "a"), shuns(0, 1)}, "a", "", "send a", ""},
+		{"it had it, and another place too", steps{has(0, "a a2"), lacks(0, "a")}, "a a2", "a2", "a from 0", ""},
+		{"it was brought, and the task goes on: wait for another place", steps{has(1, "a"), takes(0, "a"), has(0, "a")}, "a2", "", "", "a2"},
 		{"as many are sent as can be", steps{takes(1, "a"), takes(2, "b"), takes(3, "c"), takes(4, "d")}, "e", "", "", "e"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
