@@ -20,9 +20,10 @@ func Command(path string, request wire.Request) (cmd host.Cmd, end func(), err e
 }
 
 // ServeCommand is Command for a server that is told of more blobs while it runs (wire.Offer): offer takes absolute paths by
-// SHA-256, of files that are there. It may be called by many goroutines at once, also before the command was started, and
+// SHA-256. It may be called by many goroutines at once, also before the command was started, and
 // never waits for the host: when the server knows of the blobs, nothing tells. A peer that asks earlier asks again. It
-// returns an error for blobs that are wrong, and after the end; a path that is not there ends the server.
+// returns an error for blobs that are wrong, and after the end. Peers that ask for a blob whose file is not there are told that it
+// is gone.
 func ServeCommand(path string, request *wire.Serve) (
 	cmd host.Cmd, offer func(blobs map[string]string) error, end func(), err error,
 ) {

@@ -8,11 +8,12 @@
 // verifies every blob before that has its place, and goes on where it was cut off. Where a host can neither download nor
 // reach its peers, it is sent what it lacks.
 //
-// What travels by courier is kept below Dir until Close: the blobs of images, of which an image layout is made for the
+// What travels by courier is kept below the host's Dir until Close: the blobs of images, of which an image layout is made for the
 // container runtime to import, and the program. Binaries go to their places at once, and are passed on from there.
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/courier"
 	"github.com/myadm/myadm/courier/wire"
 	"github.com/myadm/myadm/host"
 )
@@ -52,6 +54,7 @@ type Host struct {
 	host.Host
 	Arch    string     // as Go names it
 	Address netip.Addr // where other hosts reach it
+	Dir     string     // where couriers and blobs of images are; empty: the constant Dir
 }
 
 // Options are what Deliveries differ in.
@@ -72,7 +75,6 @@ type Options struct {
 	Warn func(ctx context.Context, message string)
 
 	Now func() time.Time // nil: time.Now
-	Dir string           // empty: the constant Dir
 }
 
 // Origin is where hosts can download a blob.
@@ -86,7 +88,8 @@ type Origin struct {
 // for one host, at once.
 type Delivery struct {
 	Options
-	swarm swarm
+	packed func(arch string) ([]byte, error) // the courier, gzipped
+	swarm  swarm
 
 	mu    sync.Mutex
 	sites map[string]*site // by the host's name
@@ -100,10 +103,7 @@ func New(o Options) *Delivery {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Dir == "" {
-		o.Dir = Dir
-	}
-	return &Delivery{Options: o, swarm: newSwarm(), sites: map[string]*site{}}
+	return &Delivery{Options: o, packed: courier.Packed, swarm: newSwarm(), sites: map[string]*site{}}
 }
 
 // site is what is known of a host.
@@ -112,6 +112,7 @@ func (d *Delivery) site(h Host) *site {
 	defer d.mu.Unlock()
 	s := d.sites[h.Name()]
 	if s == nil {
+		h.Dir = cmp.Or(h.Dir, Dir)
 		s = &site{Host: h, d: d, shunned: map[*site]bool{}}
 		d.sites[h.Name()] = s
 	}
@@ -124,21 +125,26 @@ type Told func(name string, bytes int64)
 // parallel is how many files and images of a host are under way at once: enough to fill a connection.
 const parallel = 3
 
-// Files puts binaries in place.
+// Files puts binaries in place, which are not there.
 func (d *Delivery) Files(ctx context.Context, h Host, binaries []bundle.Artifact, told Told) error {
 	s := d.site(h)
 	var wants []want
 	for _, a := range binaries {
 		wants = append(wants, want{
-			name: a.Name, blob: a.Blobs[0], path: a.Target, mode: uint32(a.Mode), told: func(n int64) { told(a.Name, n) },
+			name: a.Name, blob: a.Blobs[0], path: a.Target, mode: uint32(a.Mode),
+			told: rising(func(n int64) { told(a.Name, n) }),
 		})
 	}
+	d.swarm.lacks(s, wants)
 	return s.settle(d.bring(ctx, s, wants))
 }
 
 // Images has the command on the host that reads an image layout as a tar from its standard input, such as `ctr images
 // import -`, import images.
 func (d *Delivery) Images(ctx context.Context, h Host, images []bundle.Artifact, command []string, told Told) error {
+	if len(images) == 0 {
+		return nil
+	}
 	s := d.site(h)
 	way, err := s.way.get(ctx, s.choose)
 	if err != nil {
@@ -157,6 +163,20 @@ func (d *Delivery) Images(ctx context.Context, h Host, images []bundle.Artifact,
 	return g.Wait()
 }
 
+// rising leaves out what is not more than was told before: a blob that comes another way begins anew.
+func rising(told func(bytes int64)) func(bytes int64) {
+	var mu sync.Mutex
+	var most int64
+	return func(bytes int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if bytes > most {
+			most = bytes
+			told(bytes)
+		}
+	}
+}
+
 // want is a blob that is to be on a host.
 type want struct {
 	name string // of the artifact, for messages
@@ -168,8 +188,11 @@ type want struct {
 
 // bring puts blobs in place by the host's way.
 func (d *Delivery) bring(ctx context.Context, s *site, wants []want) error {
+	if len(wants) == 0 {
+		return nil
+	}
 	way, err := s.way.get(ctx, s.choose)
-	if err != nil || len(wants) == 0 {
+	if err != nil {
 		return err
 	}
 	switch way {

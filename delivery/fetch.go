@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/courier/wire"
@@ -15,6 +16,11 @@ import (
 type failure struct {
 	want
 	why wire.Failed
+}
+
+// lost is a failure that another way may mend.
+func lost(w want, err error) failure {
+	return failure{w, wire.Failed{SHA256: w.blob.SHA256, Path: w.path, Cause: wire.CauseSource, Attempts: []wire.Attempt{{Error: err.Error()}}}}
 }
 
 // err is the failure as a user reads it.
@@ -39,24 +45,34 @@ func (p parcel) told(bytes int64) {
 }
 
 // fetch has a host fetch parcels, by the SHA-256 of what travels, each from its sources, and tells what arrives as it does.
-// What failed for a fault of the host's own is an error.
+// What failed for a fault of the host's own is an error. What the courier says nothing of has failed.
 func (s *site) fetch(ctx context.Context, request *wire.Fetch, parcels map[string]parcel, arrived func(want)) ([]failure, error) {
 	var failed []failure
+	heard := map[string]bool{}
 	err := s.ask(ctx, request, func(e wire.Event) {
 		switch e := e.(type) {
 		case wire.Progress:
 			parcels[e.SHA256].told(e.Bytes)
 		case wire.Fetched:
-			parcels[e.SHA256].told(parcels[e.SHA256].size)
+			heard[e.SHA256] = true
 			for _, w := range parcels[e.SHA256].wants {
+				w.told(w.blob.Size)
 				arrived(w)
 			}
 		case wire.Failed:
+			heard[e.SHA256] = true
 			for _, w := range parcels[e.SHA256].wants {
 				failed = append(failed, failure{w, e})
 			}
 		}
 	})
+	for _, b := range request.Blobs {
+		for _, w := range parcels[b.SHA256].wants {
+			if !heard[b.SHA256] {
+				failed = append(failed, lost(w, errors.New("the courier has said nothing of it")))
+			}
+		}
+	}
 	var errs []error
 	for _, f := range failed {
 		if f.final() {
@@ -64,6 +80,11 @@ func (s *site) fetch(ctx context.Context, request *wire.Fetch, parcels map[strin
 		}
 	}
 	return failed, errors.Join(append(errs, err)...)
+}
+
+// of tells of which file a member of an archive is.
+func of(member string) func(wire.File) bool {
+	return func(f wire.File) bool { return f.Member == member }
 }
 
 // blobOf is a want in the words of a request.
@@ -86,7 +107,7 @@ func (d *Delivery) download(ctx context.Context, s *site, wants []want) (left []
 		before, twice := parcels[sum]
 		archive := archives[sum]
 		switch {
-		case !known, twice && archive == nil:
+		case !known, twice && archive == nil, archive != nil && slices.ContainsFunc(archive.Files, of(origin.Member)):
 			left = append(left, w)
 			continue
 		case origin.Member == "":
@@ -95,7 +116,7 @@ func (d *Delivery) download(ctx context.Context, s *site, wants []want) (left []
 			archive = &wire.Unpack{Format: wire.TarGzip}
 			archives[sum] = archive
 			request.Blobs = append(request.Blobs, wire.Blob{
-				SHA256: sum, Size: origin.Blob.Size, Path: path.Join(d.Dir, bundle.BlobPath(sum)), Mode: 0o600,
+				SHA256: sum, Size: origin.Blob.Size, Path: path.Join(s.Dir, bundle.BlobPath(sum)), Mode: 0o600,
 				Sources: []wire.Source{origin.Source}, Unpack: archive,
 			})
 		}

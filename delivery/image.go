@@ -26,10 +26,10 @@ func (d *Delivery) carry(ctx context.Context, s *site, a bundle.Artifact, comman
 	if err != nil {
 		return err
 	}
-	if err := d.bring(ctx, s, d.imageWants(a, told)); err != nil {
+	if err := d.bring(ctx, s, imageWants(s, a, told)); err != nil {
 		return err
 	}
-	layout := path.Join(d.Dir, "layouts", a.Blobs[0].SHA256)
+	layout := path.Join(s.Dir, "layouts", a.Blobs[0].SHA256)
 	var files []host.File
 	var names []string
 	for _, head := range heads {
@@ -50,14 +50,14 @@ func (d *Delivery) carry(ctx context.Context, s *site, a bundle.Artifact, comman
 }
 
 // imageWants are an image's blobs, which count together.
-func (d *Delivery) imageWants(a bundle.Artifact, told Told) []want {
+func imageWants(s *site, a bundle.Artifact, told Told) []want {
 	var mu sync.Mutex
 	sizes := make([]int64, len(a.Blobs))
 	var wants []want
 	for i, b := range a.Blobs {
 		wants = append(wants, want{
-			name: a.Name, blob: b, path: path.Join(d.Dir, bundle.BlobPath(b.SHA256)), mode: 0o600,
-			told: func(n int64) {
+			name: a.Name, blob: b, path: path.Join(s.Dir, bundle.BlobPath(b.SHA256)), mode: 0o600,
+			told: rising(func(n int64) {
 				mu.Lock()
 				defer mu.Unlock()
 				sizes[i] = n
@@ -66,7 +66,7 @@ func (d *Delivery) imageWants(a bundle.Artifact, told Told) []want {
 					sum += size
 				}
 				told(a.Name, sum)
-			},
+			}),
 		})
 	}
 	return wants

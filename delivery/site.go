@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -47,12 +48,12 @@ const installScript = `set -e; umask 077; mkdir -p "${1%/*}"; gzip -dc >"$1.part
 
 // install puts the courier on the host, unless it is there. Its name has its checksum.
 func (s *site) install(ctx context.Context) (string, error) {
-	packed, err := courier.Packed(s.Arch)
+	packed, err := s.d.packed(s.Arch)
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(packed)
-	file := path.Join(s.d.Dir, "courier-"+hex.EncodeToString(sum[:8]))
+	file := path.Join(s.Dir, "courier-"+hex.EncodeToString(sum[:8]))
 	there, err := s.Stat(ctx, file)
 	if err != nil || there[0].Exists {
 		return file, err
@@ -143,8 +144,10 @@ type server struct {
 	identity courier.Identity
 	address  string
 	offer    func(blobs map[string]string) error
-	end      func()
-	ended    chan struct{}
+	end      func()             // tells it to end
+	stop     context.CancelFunc // ends its command
+	ended    chan struct{}      // closed when it has ended
+	err      error              // why, from then on
 }
 
 // serve starts the host's server.
@@ -162,14 +165,12 @@ func (s *site) serve(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // other deliveries use it as well
-	v := &server{identity: identity, offer: offer, ended: make(chan struct{})}
-	v.end = func() { end(); <-v.ended; stop() }
+	v := &server{identity: identity, offer: offer, end: end, stop: stop, ended: make(chan struct{})}
 	listening := make(chan string, 1)
-	failed := make(chan error, 1)
 	go func() {
 		defer close(v.ended)
-		failed <- s.listen(running, cmd, func(e wire.Event) {
-			if l, ok := e.(wire.Listening); ok {
+		v.err = s.listen(running, cmd, func(e wire.Event) {
+			if l, ok := e.(wire.Listening); ok && len(listening) == 0 { // what is the program's output is not trusted
 				listening <- l.Address
 			}
 		})
@@ -177,14 +178,25 @@ func (s *site) serve(ctx context.Context) (*server, error) {
 	select {
 	case v.address = <-listening:
 		return v, nil
-	case err := <-failed:
+	case <-v.ended:
+		end()
 		stop()
-		return nil, fmt.Errorf("serve other hosts: %w", err)
+		return nil, fmt.Errorf("serve other hosts: %w", cmp.Or(v.err, errors.New("the courier has ended")))
 	case <-ctx.Done():
-		stop()
-		<-v.ended
+		v.close(ctx)
 		return nil, context.Cause(ctx)
 	}
+}
+
+// close ends a server, by force when ctx ends before.
+func (v *server) close(ctx context.Context) {
+	v.end()
+	select {
+	case <-v.ended:
+	case <-ctx.Done():
+	}
+	v.stop()
+	<-v.ended
 }
 
 // source is where other hosts get a blob that this one has at a path.
@@ -193,22 +205,23 @@ func (s *site) source(ctx context.Context, sum, file string) (wire.Source, error
 	if err != nil {
 		return wire.Source{}, err
 	}
+	select {
+	case <-v.ended:
+		return wire.Source{}, fmt.Errorf("the courier that served other hosts has ended: %w", cmp.Or(v.err, errors.New("it was told to")))
+	default:
+	}
 	if err := v.offer(map[string]string{sum: file}); err != nil {
 		return wire.Source{}, err
 	}
 	return v.identity.Source(v.address, sum), nil
 }
 
-// leave ends the server and removes the program, and the blobs if all went well.
+// leave ends the server and removes the program, and the blobs if all went well. A server has half of the time to end.
 func (s *site) leave(ctx context.Context) error {
 	if v, err := s.server.get(ctx, func(context.Context) (*server, error) { return nil, nil }); err == nil && v != nil {
-		gone := make(chan struct{})
-		go func() { v.end(); close(gone) }()
-		select {
-		case <-gone:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: the courier did not end: %w", s.Name(), context.Cause(ctx))
-		}
+		patience, cancel := context.WithTimeout(ctx, closeTimeout/2)
+		v.close(patience)
+		cancel()
 	}
 	program, err := s.program.get(ctx, func(context.Context) (string, error) { return "", nil })
 	if err != nil || program == "" {
@@ -217,8 +230,12 @@ func (s *site) leave(ctx context.Context) error {
 	s.mu.Lock()
 	failed := s.failed
 	s.mu.Unlock()
+	left := s.Dir
 	if failed {
-		return s.Remove(ctx, program)
+		left = program
 	}
-	return s.Remove(ctx, s.d.Dir)
+	if err := s.Remove(ctx, left); err != nil {
+		return fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	return nil
 }

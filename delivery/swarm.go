@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -62,20 +63,24 @@ func (w *swarm) tell() {
 	w.changed = make(chan struct{})
 }
 
-// has remembers that a host has a blob.
+// has remembers that a host has a blob. A task that brought it goes on until ended.
 func (w *swarm) has(s *site, got want) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hasLocked(s, got)
+	b := w.of(got.blob.SHA256)
+	if h := (holder{s, got.path}); !slices.Contains(b.holders, h) {
+		b.holders = append(b.holders, h)
+	}
 	w.tell()
 }
 
-func (w *swarm) hasLocked(s *site, got want) {
-	b := w.of(got.blob.SHA256)
-	delete(b.coming, s)
-	delete(b.sent, s)
-	if h := (holder{s, got.path}); !slices.Contains(b.holders, h) {
-		b.holders = append(b.holders, h)
+// lacks remembers that a host does not have what it wants, although it may have had it: who asks for a file has looked.
+func (w *swarm) lacks(s *site, wants []want) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wanted := range wants {
+		b := w.of(wanted.blob.SHA256)
+		b.holders = slices.DeleteFunc(b.holders, func(h holder) bool { return h == holder{s, wanted.path} })
 	}
 }
 
@@ -153,6 +158,13 @@ func servers(peers []passed) map[*site]bool {
 		first[p.from[0].site] = true
 	}
 	return first
+}
+
+// shun remembers that a host gets nothing from a peer.
+func (w *swarm) shun(s, peer *site) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.shunned[peer] = true
 }
 
 // ended remembers how a task ended. failed are those of its blobs that peers did not give: the host shuns those peers.
@@ -242,41 +254,45 @@ func (d *Delivery) carryOut(ctx context.Context, s *site, t task) (left []want, 
 		d.swarm.has(s, *t.send)
 		return nil, nil
 	}
+	var missed []failure
 	request := &wire.Fetch{}
 	asked := map[string]parcel{}
 	for _, p := range t.peers {
 		var sources []wire.Source
+		var refused error
 		for _, h := range p.from {
 			source, err := h.source(ctx, p.blob.SHA256, h.path)
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			if err == nil { // else the peer cannot serve, and the others are asked
-				sources = append(sources, source)
+			if err != nil {
+				d.swarm.shun(s, h.site)
+				refused = errors.Join(refused, fmt.Errorf("%s: %w", h.Name(), err))
+				continue
 			}
+			sources = append(sources, source)
 		}
 		if len(sources) == 0 {
-			failed = append(failed, failure{p.want, wire.Failed{Path: p.path, Cause: wire.CauseSource}})
-			left = append(left, p.want)
+			missed = append(missed, lost(p.want, refused))
 			continue
 		}
 		asked[p.blob.SHA256] = parcel{[]want{p.want}, p.blob.Size}
 		request.Blobs = append(request.Blobs, blobOf(p.want, sources...))
 	}
-	if len(asked) == 0 {
-		return left, nil
+	if len(asked) > 0 {
+		unfetched, err := s.fetch(ctx, request, asked, func(w want) { d.swarm.has(s, w) })
+		if err != nil {
+			return nil, err
+		}
+		missed = append(missed, unfetched...)
 	}
-	missed, err := s.fetch(ctx, request, asked, func(w want) { d.swarm.has(s, w) })
-	failed = append(failed, missed...)
-	if err != nil {
-		return nil, err
-	}
+	failed = missed
 	for _, f := range missed {
 		left = append(left, f.want)
 	}
 	if len(missed) > 0 {
 		d.Warn(ctx, fmt.Sprintf("other hosts did not give it %d of %d blobs, which come another way: %v",
-			len(missed), len(request.Blobs), missed[0].err()))
+			len(missed), len(t.peers), missed[0].err()))
 	}
 	return left, nil
 }

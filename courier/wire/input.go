@@ -8,7 +8,8 @@ import (
 )
 
 // Offer tells a running server of more blobs, or of other paths for those that it has. Any number of them may follow a
-// Serve on the program's standard input, each as a line; none is answered. One that is wrong ends the server with an Error.
+// Serve on the program's standard input, each as a line; none is answered. One that is malformed ends the server with an Error;
+// a path where there is no file does not, as it may be moved at any time: peers that ask for its blob are answered 410.
 type Offer struct {
 	Blobs map[string]string `json:"blobs"` // absolute path by SHA-256
 }

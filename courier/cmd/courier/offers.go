@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"os"
 
 	"github.com/myadm/myadm/courier/wire"
 )
@@ -36,24 +34,14 @@ func handOn(ctx context.Context, in *wire.Input, offers chan<- offered) (ended b
 	}
 }
 
-// add makes blobs known, all or none of them.
-func (s *server) add(blobs map[string]string) error {
-	for _, path := range blobs {
-		info, err := os.Stat(path)
-		if err != nil {
-			return local(err)
-		}
-		if !info.Mode().IsRegular() {
-			return local(fmt.Errorf("%s is not a regular file", path))
-		}
-	}
+// add makes blobs known. Whether a path has a file is seen when a peer asks: it may have moved since it was offered.
+func (s *server) add(blobs map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.Copy(s.paths, blobs)
-	return nil
 }
 
-// path is where a blob is.
+// path is where a blob is, or was.
 func (s *server) path(sum string) (string, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/myadm/myadm/courier/wire"
@@ -39,9 +41,7 @@ type server struct {
 // serve serves until ctx ends, which is how it is meant to end: that is no error. An offer that is wrong is one.
 func serve(ctx context.Context, request *wire.Serve, offers <-chan offered, out *output) error {
 	s := &server{paths: map[string]string{}, want: sha256.Sum256([]byte("Bearer " + request.Token))}
-	if err := s.add(request.Blobs); err != nil {
-		return err
-	}
+	s.add(request.Blobs)
 	certificate, err := tls.X509KeyPair([]byte(request.Certificate), []byte(request.Key))
 	if err != nil {
 		return fmt.Errorf("certificate and key: %w", err)
@@ -78,9 +78,7 @@ func serve(ctx context.Context, request *wire.Serve, offers <-chan offered, out 
 			if o.err != nil {
 				return o.err
 			}
-			if err := s.add(o.Blobs); err != nil {
-				return err
-			}
+			s.add(o.Blobs)
 		case <-ctx.Done():
 		}
 	}
@@ -90,7 +88,8 @@ func serve(ctx context.Context, request *wire.Serve, offers <-chan offered, out 
 	return nil
 }
 
-// ServeHTTP answers GET and HEAD of /sha256/HEX, and tells nothing to those without the token.
+// ServeHTTP answers GET and HEAD of /sha256/HEX, and tells nothing to those without the token. A blob that is not at its
+// path any more is gone, and the others are served on.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	deadlines := http.NewResponseController(w)
 	deadlines.SetWriteDeadline(time.Now().Add(sendTimeout)) //nolint:errcheck // the connection has ended
@@ -112,7 +111,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusNotFound)
 		return
 	}
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		refuse(http.StatusGone)
 		return
@@ -122,6 +121,19 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("ETag", `"`+sum+`"`)
 	http.ServeContent(&counted{w, deadlines, &s.sent}, r, "", time.Time{}, file)
+}
+
+// openRegular opens a file, and waits for no other end of something that is none.
+func openRegular(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, errors.Join(err, &os.PathError{Op: "open", Path: path, Err: errors.New("it is not a regular file")})
+	}
+	return file, nil
 }
 
 // tell tells what has been served.

@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -135,12 +137,41 @@ func TestServePaths(t *testing.T) {
 	}
 }
 
+// A blob whose file is not there, or is none, is gone: from the start, in an offer, or since. The others are served.
 func TestServeWithoutTheFile(t *testing.T) {
-	request := identity(t).Serve("127.0.0.1:0", map[string]string{hexSum(nil): filepath.Join(t.TempDir(), "none")})
-	events := start(t, request, "").rest(exitFailed)
-	if e, ok := events[0].(wire.Error); !ok || !strings.Contains(e.Text, "no such file") {
-		t.Errorf("%#v", events)
+	content := bytesOf(1, 1000)
+	dir := t.TempDir()
+	here, moved := filepath.Join(dir, "here"), filepath.Join(dir, "moved")
+	put(t, here, content, 0o600)
+	put(t, moved, bytesOf(2, 10), 0o600)
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	id := identity(t)
+	p := start(t, id.Serve("127.0.0.1:0", map[string]string{hexSum(bytesOf(2, 10)): moved, hexSum(bytesOf(3, 10)): dir}), "")
+	address := await[wire.Listening](p).Address
+	if err := os.Remove(moved); err != nil {
+		t.Fatal(err)
+	}
+	p.tell(map[string]string{hexSum(bytesOf(5, 10)): filepath.Join(dir, "none"), hexSum(bytesOf(4, 10)): fifo, hexSum(content): here})
+	ask := func(content []byte) wire.Blob {
+		b := blob(t.TempDir(), content)
+		b.Sources = []wire.Source{id.Source(address, b.SHA256)}
+		return b
+	}
+	b := ask(content)
+	start(t, &wire.Fetch{Blobs: []wire.Blob{b}, Passes: 10}, "").rest(exitDone) // then the offer is known
+	placed(t, b, content)
+	for _, content := range [][]byte{bytesOf(2, 10), bytesOf(3, 10), bytesOf(5, 10), bytesOf(4, 10)} {
+		events := start(t, &wire.Fetch{Blobs: []wire.Blob{ask(content)}}, "").rest(exitFailed)
+		f, ok := events[0].(wire.Failed)
+		if !ok || f.Cause != wire.CauseSource || len(f.Attempts) != 1 || !strings.Contains(f.Error(), "410 Gone") {
+			t.Errorf("%#v", events)
+		}
+	}
+	p.stdin.Close()
+	p.rest(exitDone)
 }
 
 func TestProbe(t *testing.T) {

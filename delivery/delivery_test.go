@@ -1,0 +1,241 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/bundle"
+	"github.com/myadm/myadm/courier"
+	"github.com/myadm/myadm/host"
+)
+
+// checkImported checks that a machine has imported images as the bundle gives them, and that the library's own reader
+// finds them good.
+func (w *world) checkImported(m *machine, names ...string) {
+	w.t.Helper()
+	got := w.imported(m)
+	if len(got) != len(w.images(names...)) {
+		w.t.Errorf("%s has imported %d images, want %d", m.name, len(got), len(w.images(names...)))
+	}
+	for _, a := range w.images(names...) {
+		content, _, err := w.bundle.Archive(w.ctx, a)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		want := untar(w.t, content)
+		content.Close()
+		if diff := cmp.Diff(want, got[a.Name]); diff != "" {
+			w.t.Errorf("%s on %s differs", a.Name, m.name)
+		}
+		dir := w.t.TempDir()
+		for name, content := range got[a.Name] {
+			path := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o600)); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		index, err := layout.ImageIndexFromPath(dir)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if err := validate.Index(index, validate.Fast); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// An upload needs no courier: binaries are uploaded, and images streamed into the command.
+func TestUpload(t *testing.T) {
+	w := newWorld(t, 1)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Upload})
+	d.packed = func(string) ([]byte, error) { t.Error("a courier is asked for"); return nil, nil }
+	if err := errors.Join(w.files(d, m), w.import_(d, m)); err != nil {
+		t.Fatal(err)
+	}
+	w.checkImported(m)
+	w.close(d)
+	if left := m.under(t); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// Among five hosts each blob leaves from here once, whatever is asked for at the same time, and is everywhere in the end.
+func TestPeers(t *testing.T) {
+	w := newWorld(t, 5)
+	d := w.delivery(Options{Way: Peer})
+	err := w.everywhere(func(m *machine) error {
+		var g errgroup.Group
+		g.Go(func() error { return w.files(d, m) })
+		g.Go(func() error { return w.import_(d, m, "etcd") })
+		g.Go(func() error { return w.import_(d, m, "pause") })
+		return g.Wait()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sentOnce()
+	for _, m := range w.machines {
+		w.checkImported(m)
+	}
+	w.close(d)
+	for _, m := range w.machines {
+		if _, err := os.Stat(m.dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", m.dir, m.under(t))
+		}
+		for _, argv := range m.argvs {
+			if line := strings.Join(argv, " "); strings.Contains(line, "Bearer") || strings.Contains(line, "PRIVATE") {
+				t.Errorf("a secret in %q", line)
+			}
+		}
+	}
+	if len(w.warnings) > 0 {
+		t.Errorf("%q", w.warnings)
+	}
+}
+
+// sentOnce checks that every blob of the bundle was sent to one machine, once.
+func (w *world) sentOnce() {
+	w.t.Helper()
+	for _, b := range bundle.Blobs(w.bundle.Index.Artifacts) {
+		var sent int64
+		for _, m := range w.machines {
+			sent += m.sent[b.SHA256]
+		}
+		if sent != b.Size {
+			w.t.Errorf("%d bytes were sent of blob %.8s, which has %d", sent, b.SHA256, b.Size)
+		}
+	}
+}
+
+// A build without couriers uploads, unless it was told otherwise.
+func TestNotEmbedded(t *testing.T) {
+	for _, way := range []Way{Auto, Peer, Download} {
+		t.Run(string(way), func(t *testing.T) {
+			w := newWorld(t, 3)
+			d := w.delivery(Options{Way: way})
+			if way == Download {
+				d.Origins = func(context.Context) (map[string]Origin, error) { return nil, nil }
+			}
+			d.packed = func(arch string) ([]byte, error) { return nil, fmt.Errorf("%w for %s", courier.ErrNotEmbedded, arch) }
+			m := w.machines[0]
+			err := errors.Join(w.files(d, m), w.import_(d, m))
+			if way != Auto {
+				if !errors.Is(err, courier.ErrNotEmbedded) || m.total() > 0 {
+					t.Errorf("%d bytes, %v", m.total(), err)
+				}
+			} else {
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.checkImported(m)
+				w.warned("all is sent from here", "no courier for amd64")
+			}
+			w.close(d)
+		})
+	}
+}
+
+func TestNothingToDownload(t *testing.T) {
+	w := newWorld(t, 1)
+	d := w.delivery(Options{Way: Download})
+	if err := w.files(d, w.machines[0]); err == nil || !strings.Contains(err.Error(), "hint: --delivery") {
+		t.Error(err)
+	}
+	w.close(d)
+}
+
+// What a failed delivery brought is there for the next one. What a good one brought is not needed any more.
+func TestGoOn(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	err := d.Images(w.ctx, m.host(), w.images("etcd"), []string{"sh", "-c", "cat >/dev/null; echo sorry >&2; exit 3"}, func(string, int64) {})
+	if code, _ := host.ExitCode(err); code != 3 || !strings.Contains(err.Error(), "import registry.example/etcd:1") ||
+		!strings.Contains(err.Error(), "sorry") {
+		t.Fatal(err)
+	}
+	w.close(d)
+	if m.has(t, "courier-") || !m.has(t, "blobs/") {
+		t.Errorf("left: %v", m.under(t))
+	}
+	before := m.total()
+
+	d = w.delivery(Options{Way: Peer})
+	if err := w.import_(d, m, "etcd"); err != nil {
+		t.Fatal(err)
+	}
+	w.checkImported(m, "etcd")
+	if after := m.total(); before == 0 || after != before {
+		t.Errorf("%d bytes were sent at first, %d in all", before, after)
+	}
+	w.close(d)
+	if left := m.under(t); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// When ctx ends, all hosts stop, those that send and those that wait for others.
+func TestCancelled(t *testing.T) {
+	w := newWorld(t, 5)
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	w.ctx = ctx
+	for _, m := range w.machines {
+		m.inUpload = func(ctx context.Context, blob host.Blob) error {
+			cancel() // by then some send and the others wait
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+	}
+	d := w.delivery(Options{Way: Peer})
+	err := w.everywhere(func(m *machine) error { return errors.Join(w.files(d, m), w.import_(d, m)) })
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := d.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	w.nothingRuns()
+}
+
+// Who asks for a file has looked: that the host had it once does not count. Peers do not ask there any more either.
+func TestMoved(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	for range 2 {
+		if err := w.files(d, m, "kubelet"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(m.bin("kubelet"), m.bin("moved")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.close(d)
+}
+
+// A delivery of nothing costs nothing.
+func TestNothing(t *testing.T) {
+	w := newWorld(t, 1)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	told := func(string, int64) { t.Error("told of something") }
+	if err := errors.Join(d.Files(w.ctx, m.host(), nil, told), d.Images(w.ctx, m.host(), nil, m.importing(), told)); err != nil {
+		t.Error(err)
+	}
+	w.close(d)
+	if len(m.argvs) > 0 {
+		t.Errorf("%q", m.argvs)
+	}
+}
