@@ -217,6 +217,7 @@ func (c *carrier) linked(t *testing.T, without string, change func(index string)
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	must(t, os.MkdirAll(blobs, 0o755))
 	for _, blob := range bundle.Blobs(c.index.Artifacts) {
+		blob = blob.Stored()
 		if blob.SHA256 == without {
 			continue
 		}
@@ -233,13 +234,13 @@ func (c *carrier) linked(t *testing.T, without string, change func(index string)
 	return dir
 }
 
-// blob is the last one of an artifact: all of a binary, or a layer.
+// blob is the last one of an artifact as it is stored: all of a binary, or a layer.
 func (c *carrier) blob(t *testing.T, name string) bundle.Blob {
 	t.Helper()
 	b := bundle.Bundle{Index: c.index}
 	a, err := b.Find(name, runtime.GOARCH)
 	must(t, err)
-	return a.Blobs[len(a.Blobs)-1]
+	return a.Blobs[len(a.Blobs)-1].Stored()
 }
 
 func (c *carrier) content(t *testing.T, blob bundle.Blob) []byte {
@@ -296,7 +297,13 @@ func (c *carrier) withOtherKubelet(t *testing.T) string {
 	other := flipped(c.content(t, blob))
 	sum := sha256.Sum256(other)
 	wanted := hex.EncodeToString(sum[:])
-	dir := c.linked(t, blob.SHA256, func(index string) string { return strings.ReplaceAll(index, blob.SHA256, wanted) })
+	b := bundle.Bundle{Index: c.index}
+	a, err := b.Find("kubelet", runtime.GOARCH)
+	must(t, err)
+	dir := c.linked(t, blob.SHA256, func(index string) string {
+		index = strings.ReplaceAll(index, a.Blobs[0].SHA256, strings.Repeat("0", len(wanted))) // its content, if it is packed
+		return strings.ReplaceAll(index, blob.SHA256, wanted)
+	})
 	other[0] ^= 1
 	must(t, os.WriteFile(filepath.Join(dir, "blobs", "sha256", wanted), other, 0o644))
 	return dir

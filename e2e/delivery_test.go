@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/myadm/myadm/bundle"
-	"github.com/myadm/myadm/delivery"
 	"github.com/myadm/myadm/e2e/lab"
 	"github.com/myadm/myadm/e2e/lab/mirror"
 )
@@ -70,7 +69,7 @@ func TestDelivery(t *testing.T) {
 			s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
 			s.waitAvailable(t)
 			for _, h := range s.Hosts {
-				if left := s.shell(t, h.Name, "ls -d "+delivery.Dir+" 2>/dev/null || true; pgrep -f [/]"+delivery.Dir[1:]+" || true"); left != "" {
+				if left := s.shell(t, h.Name, "ls -d /var/lib/myadm 2>/dev/null || true; pgrep -f [/]var/lib/myadm || true"); left != "" {
 					t.Errorf("what delivered is still on %s: %s", h.Name, left)
 				}
 			}
