@@ -36,8 +36,14 @@ It does what init and join do, in one run: the first control plane starts the cl
 every node runs a load balancer of its own in front of all API servers, unless the document names another endpoint. The
 command ends when all nodes are Ready. Running it again changes nothing, or carries on where it was stopped.
 
-A host that fails does not keep the others from becoming nodes.`,
+A host that fails does not keep the others from becoming nodes.
+
+What hosts lack comes from --bundle, from a --mirror, or from the makers' servers, and is always verified. --delivery says
+how it reaches them: they download, pass it on to each other, or are sent all of it.`,
 		Example: `  myadm apply -f cluster.yaml --kubeconfig-out admin.conf
+
+  # from a mirror, downloaded by the hosts
+  myadm apply -f cluster.yaml --mirror https://mirror.example/k8s --delivery download
 
   # what it did, for a script
   myadm apply -f cluster.yaml -o json`,

@@ -46,7 +46,9 @@ func newInitCommand(streams Streams) *cobra.Command {
 
 The host is the document's first control plane, the one of --host, or this machine. Running it again changes nothing, or
 carries on where an earlier run was stopped. The command ends when the control plane is healthy and its node Ready, and
-prints the command with which other hosts join.`,
+prints the command with which other hosts join.
+
+What the host lacks comes from --bundle, from a --mirror, or from the makers' servers, and is always verified.`,
 		Example: `  # the control plane of a document
   myadm init -f cluster.yaml --bundle kubernetes-v1.37.2 --kubeconfig-out admin.conf
 

@@ -69,7 +69,7 @@ func TestDelivery(t *testing.T) {
 			s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
 			s.waitAvailable(t)
 			for _, h := range s.Hosts {
-				if left := s.shell(t, h.Name, "ls -d /var/lib/myadm 2>/dev/null || true; pgrep -f [/]var/lib/myadm || true"); left != "" {
+				if left := s.shell(t, h.Name, "ls -d /var/lib/myadm 2>/dev/null || true; pgrep ^courier || true"); left != "" {
 					t.Errorf("what delivered is still on %s: %s", h.Name, left)
 				}
 			}
