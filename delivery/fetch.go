@@ -24,7 +24,15 @@ func lost(w want, err error) failure {
 }
 
 // err is the failure as a user reads it.
-func (f failure) err() error { return fmt.Errorf("fetch %s: %w", f.name, f.why) }
+func (f failure) err() error {
+	return fmt.Errorf("fetch %s: %w%s", f.name, f.why, hints[f.why.Cause])
+}
+
+// hints are what to do about failures whose own words do not say.
+var hints = map[wire.Cause]string{
+	wire.CauseContent: "; hint: what is there is not what its maker published, and nothing of it was used; mend the server and run again",
+	wire.CauseSource:  "; hint: see to the server and to the host's way there; --delivery upload needs none",
+}
 
 // final tells whether no other way will help: the fault is the host's own.
 func (f failure) final() bool { return f.why.Cause == wire.CauseSpace || f.why.Cause == wire.CauseHost }

@@ -34,7 +34,7 @@ func TestDelivery(t *testing.T) {
 		most           int64          // bytes on it
 		words          string
 	}{
-		{name: "download", flag: "download", mirror: near, bytesPerSecond: 10 << 20, most: 40 << 20},
+		{name: "download", flag: "download", mirror: near, bytesPerSecond: 10 << 20, most: 48 << 20},
 		{name: "peer", flag: "auto", mirror: far, bytesPerSecond: 20 << 20, most: once * 3 / 2, words: "cannot download by itself"},
 		{name: "upload", flag: "upload", most: (once + 4*worker) * 11 / 10},
 	} {
@@ -51,6 +51,9 @@ func TestDelivery(t *testing.T) {
 				m.ResetStats()
 				from = []string{"--mirror", m.URL, "--mirror-ca-file", m.CAFile, "--registry-config", s.writeCredentials(t, m)}
 			}
+			if way.mirror == near {
+				s.testLyingDownloads(t, near, append(args, from...))
+			}
 			r := s.myadm(t, nil, append(args, from...)...).want(t, 0)
 			if strings.Contains(r.stdout+r.stderr, "secret-of-e2e") {
 				t.Errorf("it tells the password: %s", r)
@@ -64,7 +67,8 @@ func TestDelivery(t *testing.T) {
 				t.Errorf("%d bytes were sent, more than %d", sent, way.most)
 			}
 			if way.mirror == near {
-				s.wantDownloads(t, near, worker/2)
+				near.Heal()
+				s.wantDownloads(t, near, 40<<20)
 			}
 			s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
 			s.waitAvailable(t)
@@ -82,6 +86,22 @@ func TestDelivery(t *testing.T) {
 			s.myadm(t, nil, "reset", "-f", s.document, "--all", "--yes").want(t, 0)
 		})
 	}
+}
+
+// testLyingDownloads has hosts download from a mirror whose kubelet is wrong, and takes care that the next run begins with
+// a mirror that dies on the way.
+func (s *site) testLyingDownloads(t *testing.T, m *mirror.Mirror, args []string) {
+	t.Helper()
+	must(t, m.Fail(mirror.Fault{Path: "**/bin/linux/amd64/kubelet", Kind: mirror.WrongBytes}))
+	s.myadm(t, nil, args...).want(t, 1).wantWords(t, "fetch kubelet: /usr/local/bin/kubelet: https://", "its content has another SHA-256 than ", "nothing of it was used")
+	for _, h := range s.Hosts {
+		if there := s.shell(t, h.Name, "ls /usr/local/bin/kubelet 2>/dev/null || true"); there != "" {
+			t.Errorf("%s has a kubelet", h.Name)
+		}
+	}
+	m.Heal()
+	m.ResetStats()
+	must(t, m.Fail(mirror.Fault{Path: "**/bin/linux/amd64/kubelet", Kind: mirror.Die, After: 20 << 20, Times: 1}))
 }
 
 // startMirror starts a mirror with a password at an address of this machine.
