@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"sync"
 	"time"
@@ -131,7 +132,7 @@ func (d *Delivery) Files(ctx context.Context, h Host, binaries []bundle.Artifact
 	var wants []want
 	for _, a := range binaries {
 		wants = append(wants, want{
-			name: a.Name, blob: a.Blobs[0], path: a.Target, mode: uint32(a.Mode),
+			name: a.Name, artifact: a, blob: a.Blobs[0], path: a.Target, mode: uint32(a.Mode),
 			told: rising(func(n int64) { told(a.Name, n) }),
 		})
 	}
@@ -179,11 +180,13 @@ func rising(told func(bytes int64)) func(bytes int64) {
 
 // want is a blob that is to be on a host.
 type want struct {
-	name string // of the artifact, for messages
-	blob bundle.Blob
-	path string
-	mode uint32 // permission bits
-	told func(bytes int64)
+	name     string          // of the artifact, for messages
+	artifact bundle.Artifact // of a binary
+	blob     bundle.Blob
+	path     string
+	mode     uint32 // permission bits
+	told     func(bytes int64)
+	open     func(ctx context.Context) (io.ReadSeekCloser, error) // nil: the blob's content in the bundle
 }
 
 // bring puts blobs in place by the host's way.
@@ -202,11 +205,11 @@ func (d *Delivery) bring(ctx context.Context, s *site, wants []want) error {
 			return err
 		}
 		if d.Hosts > fewHosts {
-			return d.share(ctx, s, left)
+			return d.passOn(ctx, s, left)
 		}
 		return d.sendAll(ctx, s, left)
 	case Peer:
-		return d.share(ctx, s, wants)
+		return d.passOn(ctx, s, wants)
 	default:
 		return d.sendAll(ctx, s, wants)
 	}

@@ -104,10 +104,11 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// sentOnce checks that every blob of the bundle was sent to one machine, once.
+// sentOnce checks that every blob of the bundle was sent to one machine, once and as it is stored.
 func (w *world) sentOnce() {
 	w.t.Helper()
 	for _, b := range bundle.Blobs(w.bundle.Index.Artifacts) {
+		b = b.Stored()
 		var sent int64
 		for _, m := range w.machines {
 			sent += m.sent[b.SHA256]

@@ -29,12 +29,22 @@ func (d *Delivery) send(ctx context.Context, s *site, w want) error {
 	}
 	blob := host.Blob{
 		Path: w.path, Mode: fs.FileMode(w.mode), Size: w.blob.Size, SHA256: w.blob.SHA256,
-		Open: func() (io.ReadSeekCloser, error) { return d.Bundle.OpenBlob(ctx, w.blob) },
+		Open: func() (io.ReadSeekCloser, error) { return d.open(ctx, w) },
 	}
 	if err := s.Upload(ctx, blob, w.told); err != nil {
 		return fmt.Errorf("send %s: %w", w.name, err)
 	}
 	return nil
+}
+
+func (d *Delivery) open(ctx context.Context, w want) (io.ReadSeekCloser, error) {
+	switch {
+	case w.open != nil:
+		return w.open(ctx)
+	case w.artifact.Kind == bundle.KindBinary:
+		return d.Bundle.Open(ctx, w.artifact)
+	}
+	return d.Bundle.OpenBlob(ctx, w.blob)
 }
 
 // stream has an image imported straight from what is sent.

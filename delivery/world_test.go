@@ -179,14 +179,14 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// newWorld has so many machines, and a bundle of three binaries and two images. The images share a layer, whose bytes are
+// newWorld has so many machines, and a bundle of three binaries, one of them compressed, and two images. The images share a layer, whose bytes are
 // also those of a binary.
 func newWorld(t *testing.T, machines int) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, contents: map[string][]byte{
-		"kubelet": bytesOf(1, blobSize), "kubectl": bytesOf(2, blobSize), "shared": bytesOf(3, blobSize),
+		"kubelet": bytesOf(1, blobSize), "kubectl": bytes.Repeat(bytesOf(2, blobSize/16), 16), "shared": bytesOf(3, blobSize),
 	}}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "bundle")

@@ -148,7 +148,7 @@ func (b Blob) check() error {
 		return err
 	case b.Size < -1:
 		return fmt.Errorf("blob %s: size %d is negative; hint: one that is not known is -1", b.SHA256, b.Size)
-	case len(b.Sources) == 0:
+	case len(b.Sources) == 0 && b.Unpack == nil: // what is to be unpacked may be there already
 		return fmt.Errorf("blob %s has no source", b.SHA256)
 	}
 	var errs []error

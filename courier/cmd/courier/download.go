@@ -81,6 +81,9 @@ func (d *download) get(ctx context.Context) (source string, attempts []wire.Atte
 			return "", nil, err
 		}
 	}
+	if len(d.blob.Sources) == 0 {
+		return "", nil, local(fmt.Errorf("%s is not there to be unpacked", d.blob.Path))
+	}
 	useless := make([]bool, len(d.blob.Sources)) // those that will not have it a second later either
 	for pass := 0; pass < d.passes && slices.Contains(useless, false); pass++ {
 		if pass > 0 && !wait(ctx, time.Duration(pass)*passPause) {
