@@ -93,11 +93,16 @@ func HostImages(ctx context.Context, c *cluster.Cluster, r host.Reader) (have ma
 	return nil, false, fmt.Errorf("list images: %w", err)
 }
 
-// imagesOf are the images that the bundle has for a host.
+// imagesOf are the images that the bundle has for a host, by the names that the cluster's pods have for them.
 func imagesOf(c *cluster.Cluster, n *cluster.Node) ([]bundle.Artifact, error) {
 	images, err := artifacts(c, n, bundle.KindImage, rolesOf(c, n)...)
 	if c.Config.Spec.LoadBalancer.Type != config.LoadBalancerKeepalived {
 		images = slices.DeleteFunc(images, func(a bundle.Artifact) bool { return a.Name == manifests.KeepalivedName })
+	}
+	if repository := c.Config.Spec.ImageRepository; repository != config.DefaultImageRepository {
+		for i := range images {
+			images[i].Image = config.InRepository(repository, images[i].Image)
+		}
 	}
 	return images, err
 }
