@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,7 +163,7 @@ func TestGoOn(t *testing.T) {
 	d := w.delivery(Options{Way: Peer})
 	err := d.Images(w.ctx, m.host(), w.images("etcd"), []string{"sh", "-c", "cat >/dev/null; echo sorry >&2; exit 3"}, func(string, int64) {})
 	if code, _ := host.ExitCode(err); code != 3 || !strings.Contains(err.Error(), "import registry.example/etcd:1") ||
-		!strings.Contains(err.Error(), "sorry") {
+		!strings.Contains(err.Error(), "sorry") || strings.Contains(err.Error(), "tar -cf") {
 		t.Fatal(err)
 	}
 	w.close(d)
@@ -237,5 +238,37 @@ func TestNothing(t *testing.T) {
 	w.close(d)
 	if len(m.argvs) > 0 {
 		t.Errorf("%q", m.argvs)
+	}
+}
+
+// A blob that has gone by the time of the import is an error, also where the command takes what it gets.
+func TestImportLacks(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	a := w.images("etcd")[0]
+	m.meddle = func(_ context.Context, cmd host.Cmd) {
+		if slices.Contains(cmd.Argv, importScript) {
+			os.Remove(filepath.Join(m.dir, bundle.BlobPath(a.Blobs[2].SHA256))) //nolint:errcheck // the error is seen below
+		}
+	}
+	err := w.import_(d, m, "etcd")
+	if err == nil || !strings.Contains(err.Error(), "import "+a.Image) || !strings.Contains(err.Error(), a.Blobs[2].SHA256) {
+		t.Error(err)
+	}
+	w.close(d)
+}
+
+// A command that ends before it has read its image is an error with its words, by either way.
+func TestImportEndsEarly(t *testing.T) {
+	for _, way := range []Way{Upload, Peer} {
+		w := newWorld(t, 3)
+		d := w.delivery(Options{Way: way})
+		command := []string{"sh", "-c", "echo no room >&2; exit 5"}
+		err := d.Images(w.ctx, w.machines[0].host(), w.images(), command, func(string, int64) {})
+		if code, _ := host.ExitCode(err); code != 5 || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("%s: %v", way, err)
+		}
+		w.close(d)
 	}
 }
