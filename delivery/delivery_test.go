@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -270,5 +272,41 @@ func TestImportEndsEarly(t *testing.T) {
 			t.Errorf("%s: %v", way, err)
 		}
 		w.close(d)
+	}
+}
+
+// Two names of one image are imported at the same time, each by its own.
+func TestTwoNames(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	images := append(w.images("etcd"), w.images("etcd")...)
+	images[1].Name, images[1].Image = "other", "registry.example/other:1"
+	if err := d.Images(w.ctx, m.host(), images, m.importing(), func(string, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if layouts, err := os.ReadDir(filepath.Join(m.dir, "layouts")); err != nil || len(layouts) != 2 {
+		t.Errorf("%d layouts, %v", len(layouts), err)
+	}
+	w.close(d)
+}
+
+// What is read after the end of a command is neither read from the bundle nor told.
+func TestCountingReader(t *testing.T) {
+	var told []int64
+	c := &countingReader{r: io.NopCloser(strings.NewReader("12345")), told: func(n int64) { told = append(told, n) }}
+	for range 2 {
+		if n, err := c.Read(make([]byte, 2)); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Read(make([]byte, 2)); n != 0 || !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("%d, %v", n, err)
+	}
+	if diff := cmp.Diff([]int64{2, 4}, told); diff != "" {
+		t.Error(diff)
 	}
 }
