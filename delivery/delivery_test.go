@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,7 +166,7 @@ func TestGoOn(t *testing.T) {
 	d := w.delivery(Options{Way: Peer})
 	err := d.Images(w.ctx, m.host(), w.images("etcd"), []string{"sh", "-c", "cat >/dev/null; echo sorry >&2; exit 3"}, func(string, int64) {})
 	if code, _ := host.ExitCode(err); code != 3 || !strings.Contains(err.Error(), "import registry.example/etcd:1") ||
-		!strings.Contains(err.Error(), "sorry") {
+		!strings.Contains(err.Error(), "sorry") || strings.Contains(err.Error(), "tar -cf") {
 		t.Fatal(err)
 	}
 	w.close(d)
@@ -238,5 +241,73 @@ func TestNothing(t *testing.T) {
 	w.close(d)
 	if len(m.argvs) > 0 {
 		t.Errorf("%q", m.argvs)
+	}
+}
+
+// A blob that has gone by the time of the import is an error, also where the command takes what it gets.
+func TestImportLacks(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	a := w.images("etcd")[0]
+	m.meddle = func(_ context.Context, cmd host.Cmd) {
+		if slices.Contains(cmd.Argv, importScript) {
+			os.Remove(filepath.Join(m.dir, bundle.BlobPath(a.Blobs[2].SHA256))) //nolint:errcheck // the error is seen below
+		}
+	}
+	err := w.import_(d, m, "etcd")
+	if err == nil || !strings.Contains(err.Error(), "import "+a.Image) || !strings.Contains(err.Error(), a.Blobs[2].SHA256) {
+		t.Error(err)
+	}
+	w.close(d)
+}
+
+// A command that ends before it has read its image is an error with its words, by either way.
+func TestImportEndsEarly(t *testing.T) {
+	for _, way := range []Way{Upload, Peer} {
+		w := newWorld(t, 3)
+		d := w.delivery(Options{Way: way})
+		command := []string{"sh", "-c", "echo no room >&2; exit 5"}
+		err := d.Images(w.ctx, w.machines[0].host(), w.images(), command, func(string, int64) {})
+		if code, _ := host.ExitCode(err); code != 5 || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("%s: %v", way, err)
+		}
+		w.close(d)
+	}
+}
+
+// Two names of one image are imported at the same time, each by its own.
+func TestTwoNames(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	d := w.delivery(Options{Way: Peer})
+	images := append(w.images("etcd"), w.images("etcd")...)
+	images[1].Name, images[1].Image = "other", "registry.example/other:1"
+	if err := d.Images(w.ctx, m.host(), images, m.importing(), func(string, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if layouts, err := os.ReadDir(filepath.Join(m.dir, "layouts")); err != nil || len(layouts) != 2 {
+		t.Errorf("%d layouts, %v", len(layouts), err)
+	}
+	w.close(d)
+}
+
+// What is read after the end of a command is neither read from the bundle nor told.
+func TestCountingReader(t *testing.T) {
+	var told []int64
+	c := &countingReader{r: io.NopCloser(strings.NewReader("12345")), told: func(n int64) { told = append(told, n) }}
+	for range 2 {
+		if n, err := c.Read(make([]byte, 2)); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Read(make([]byte, 2)); n != 0 || !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("%d, %v", n, err)
+	}
+	if diff := cmp.Diff([]int64{2, 4}, told); diff != "" {
+		t.Error(diff)
 	}
 }

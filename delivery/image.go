@@ -2,6 +2,9 @@ package delivery
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"path"
 	"sync"
@@ -11,11 +14,14 @@ import (
 )
 
 // importScript hands a command an image layout as a tar: the small files of the folder, and blobs that lie elsewhere. Its
-// arguments are the layout's folder, where the blobs' folder is, how many names follow, the names, and the command.
+// arguments are the layout's folder, where the blobs' folder is, how many names follow, the names, and the command. A tar
+// that lacks something is no success, whatever the command makes of it: a pipe's status is that of its end alone.
 const importScript = `set -e
 cd "$1"; ln -sfn "$2" blobs; n=$3; shift 3
 names=; while [ "$n" -gt 0 ]; do names="$names $1"; shift; n=$((n-1)); done
-tar -cf - $names | "$@"`
+exec 3>&1
+failed=$({ { tar -cf - $names || echo tar >&4; } | "$@" >&3 4>&-; } 4>&1)
+[ -z "$failed" ]`
 
 // carry brings an image's blobs to a host and has them imported there.
 func (d *Delivery) carry(ctx context.Context, s *site, a bundle.Artifact, command []string, told Told) error {
@@ -29,7 +35,11 @@ func (d *Delivery) carry(ctx context.Context, s *site, a bundle.Artifact, comman
 	if err := d.bring(ctx, s, imageWants(s, a, told)); err != nil {
 		return err
 	}
-	layout := path.Join(s.Dir, "layouts", a.Blobs[0].SHA256)
+	sum := sha256.New() // two names of one image are two layouts
+	for _, head := range heads {
+		sum.Write(head.Data) // a hash never fails
+	}
+	layout := path.Join(s.Dir, "layouts", hex.EncodeToString(sum.Sum(nil)))
 	var files []host.File
 	var names []string
 	for _, head := range heads {
@@ -44,9 +54,18 @@ func (d *Delivery) carry(ctx context.Context, s *site, a bundle.Artifact, comman
 	}
 	argv := append([]string{"sh", "-c", importScript, "sh", layout, "../../blobs", fmt.Sprint(len(names))}, names...)
 	if _, err := s.Run(ctx, host.Command(append(argv, command...)...)); err != nil {
-		return fmt.Errorf("import %s: %w", a.Image, err)
+		return fmt.Errorf("import %s: %w", a.Image, ranAs(err, command...))
 	}
 	return nil
+}
+
+// ranAs names the command that a script ran, instead of the script.
+func ranAs(err error, argv ...string) error {
+	var exit *host.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	return &host.ExitError{Argv: argv, Code: exit.Code, Stderr: exit.Stderr}
 }
 
 // imageWants are an image's blobs, which count together.

@@ -55,14 +55,31 @@ func (s *site) install(ctx context.Context) (string, error) {
 	sum := sha256.Sum256(packed)
 	file := path.Join(s.Dir, "courier-"+hex.EncodeToString(sum[:8]))
 	there, err := s.Stat(ctx, file)
-	if err != nil || there[0].Exists {
-		return file, err
+	if err != nil {
+		return "", err
+	}
+	if there[0].Exists && s.runs(ctx, file) == nil { // else it may have been written when the host lost power
+		return file, nil
 	}
 	cmd := host.Cmd{Argv: []string{"sh", "-c", installScript, "sh", file}, Stdin: bytes.NewReader(packed)}
 	if _, err := s.Run(ctx, cmd); err != nil {
-		return "", fmt.Errorf("put the courier at %s: %w", file, err)
+		return "", fmt.Errorf("put the courier at %s: %w", file, ranAs(err, "gzip", "-dc"))
+	}
+	if err := s.runs(ctx, file); err != nil {
+		return "", fmt.Errorf("run the courier: %w; hint: may programs run in %s (noexec), and is the host's architecture %s?",
+			err, s.Dir, s.Arch)
 	}
 	return file, nil
+}
+
+// runs tells why a program is none that runs on the host: it is told to probe nothing.
+func (s *site) runs(ctx context.Context, program string) error {
+	cmd, end, err := courier.Command(program, &wire.Probe{})
+	if err != nil {
+		return err
+	}
+	defer end()
+	return s.listen(ctx, cmd, func(wire.Event) {})
 }
 
 // ask has the courier carry out a request, tells its events, and waits for its end.
@@ -121,6 +138,9 @@ func (s *site) reaches(ctx context.Context) (reason string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if len(origins) == 0 {
+		return "nothing of it is published", nil
+	}
 	var target wire.Target
 	for _, o := range origins {
 		if target.URL == "" || o.Source.URL < target.URL {
@@ -130,7 +150,7 @@ func (s *site) reaches(ctx context.Context) (reason string, err error) {
 	const patience = 3000 // milliseconds
 	err = s.ask(ctx, &wire.Probe{Targets: []wire.Target{target}, Net: s.d.Net, TimeoutMillis: patience}, func(e wire.Event) {
 		if p, ok := e.(wire.Probed); ok && !p.Reached {
-			reason = p.Error
+			reason = cmp.Or(p.Error, "no reason was told")
 		}
 	})
 	if err != nil {

@@ -3,6 +3,8 @@ package delivery
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,9 +12,67 @@ import (
 	"github.com/myadm/myadm/host"
 )
 
-// script is a program that stands where the courier does, and does not do what it should.
+// script is a program that stands where the courier does: it can be run, and does not do what it should.
 func (w *world) script(d *Delivery, body string) {
-	d.packed = func(string) ([]byte, error) { return gzipped([]byte("#!/bin/sh\n" + body)), nil }
+	const runs = `#!/bin/sh
+read line
+if [ "$1 $line" = 'probe {"targets":null,"net":{"proxy":{}}}' ]; then echo '{"done":{"received":0,"failed":0}}'; exit; fi
+`
+	d.packed = func(string) ([]byte, error) { return gzipped([]byte(runs + body)), nil }
+}
+
+// A courier that cannot be run is one that is not there: in auto, all is sent.
+func TestDoesNotRun(t *testing.T) {
+	for _, content := range []string{"no program", "#!/none\n", "#!/bin/sh\necho Welcome\n", "#!/bin/sh\nexit 7\n"} {
+		w := newWorld(t, 3)
+		m := w.machines[0]
+		for _, way := range []Way{Peer, Auto} {
+			d := w.delivery(Options{Way: way})
+			d.packed = func(string) ([]byte, error) { return gzipped([]byte(content)), nil }
+			err := w.files(d, m, "kubelet")
+			if way == Auto && err != nil {
+				t.Error(err)
+			}
+			if want := "run the courier: "; way == Peer && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "noexec")) {
+				t.Errorf("%q: %v; want %s", content, err, want)
+			}
+			w.close(d)
+		}
+		w.warned("all is sent from here: run the courier")
+	}
+}
+
+// A program that is there and does not run, as after a power failure, is put there anew. One that runs stays.
+func TestInstalled(t *testing.T) {
+	w := newWorld(t, 3)
+	m := w.machines[0]
+	for _, damaged := range []bool{true, false} {
+		d := w.delivery(Options{Way: Peer})
+		s := d.site(m.host())
+		file, err := s.install(w.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if damaged {
+			if err := os.Truncate(file, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.argvs = nil
+		if _, err := s.install(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if put := slices.ContainsFunc(m.argvs, func(argv []string) bool { return argv[0] == "sh" }); put != damaged {
+			t.Errorf("damaged: %v; %q", damaged, m.argvs)
+		}
+		info, err := os.Stat(file)
+		if err != nil || info.Mode() != 0o700 || info.Size() == 0 {
+			t.Errorf("%+v, %v", info, err)
+		}
+		if dir, err := os.Stat(m.dir); err != nil || dir.Mode().Perm() != 0o700 {
+			t.Errorf("%+v, %v", dir, err)
+		}
+	}
 }
 
 // A server that never is one is an error to those who ask it, and leaves nothing behind.
@@ -111,7 +171,7 @@ func TestNothingSaid(t *testing.T) {
 		if err := w.files(d, w.machines[0], "kubelet"); err != nil {
 			t.Fatal(err)
 		}
-		w.script(d, `read line; echo '{"done":{"received":0,"failed":0}}'`)
+		w.script(d, `echo '{"done":{"received":0,"failed":0}}'`)
 		err := w.files(d, m, "kubelet")
 		if way == Download {
 			if err == nil || !strings.Contains(err.Error(), "fetch kubelet") || !strings.Contains(err.Error(), "has said nothing of it") {

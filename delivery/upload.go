@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -56,9 +57,9 @@ func (d *Delivery) stream(ctx context.Context, s *site, a bundle.Artifact, comma
 	if err != nil {
 		return err
 	}
-	defer archive.Close()
 	// An archive is longer than its blobs, of which the total is, by some headers.
 	counted := &countingReader{r: archive, told: func(n int64) { told(a.Name, min(n, a.Size())) }}
+	defer counted.Close()
 	if _, err := s.Run(ctx, host.Cmd{Argv: command, Stdin: counted}); err != nil {
 		return fmt.Errorf("import %s: %w", a.Image, err)
 	}
@@ -72,16 +73,32 @@ func (d *Delivery) ensure(ctx context.Context, blobs ...bundle.Blob) error {
 	return d.Ensure(ctx, blobs...)
 }
 
-// countingReader tells how much of r was read.
+// countingReader tells how much of r was read. A command's input may still be read when the command has ended: Close waits
+// for that, and then nothing is read or told any more.
 type countingReader struct {
-	r    io.Reader
+	mu   sync.Mutex
+	r    io.ReadCloser // nil: closed
 	n    int64
 	told func(n int64)
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.r == nil {
+		return 0, fs.ErrClosed
+	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	c.told(c.n)
 	return n, err
+}
+
+// Close closes r.
+func (c *countingReader) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.r.Close()
+	c.r = nil
+	return err
 }

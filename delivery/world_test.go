@@ -183,7 +183,7 @@ func hexSum(b []byte) string {
 // also those of a binary.
 func newWorld(t *testing.T, machines int) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, contents: map[string][]byte{
 		"kubelet": bytesOf(1, blobSize), "kubectl": bytes.Repeat(bytesOf(2, blobSize/16), 16), "shared": bytesOf(3, blobSize),
@@ -442,7 +442,7 @@ func (w *world) nothingRuns() {
 	w.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.NewTimer(10 * time.Second)
+	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	for {
 		left := goroutines()
