@@ -13,6 +13,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/upgrade"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -23,20 +24,29 @@ type applyFlags struct {
 	output        outputFlag
 	kubeconfigOut string
 	tokenTTL      time.Duration
+
+	maxUnavailable string
+	drain          upgrade.DrainOptions
 }
 
 func newApplyCommand(streams Streams) *cobra.Command {
 	var flags applyFlags
 	cmd := &cobra.Command{
 		Use:   "apply -f DOCUMENT",
-		Short: "Make the whole cluster of a document",
-		Long: `Make the cluster that a document describes: all its control planes and workers, at the same time.
+		Short: "Make the cluster what a document says",
+		Long: `Make the cluster that a document describes: all its control planes and workers, at the same time. The command ends when
+all nodes are Ready. Running it again changes nothing, or carries on where it was stopped.
 
-It does what init and join do, in one run: the first control plane starts the cluster, the others join its etcd, and
-every node runs a load balancer of its own in front of all API servers, unless the document names another endpoint. The
-command ends when all nodes are Ready. Running it again changes nothing, or carries on where it was stopped.
+Where there is no cluster it does what init and join do, in one run: the first control plane starts the cluster, the others
+join its etcd, and every node runs a load balancer of its own in front of all API servers, unless the document names
+another endpoint. A host that fails does not keep the others from becoming nodes.
 
-A host that fails does not keep the others from becoming nodes.
+Where there is one, it changes what differs from the document, because the document was edited or the hosts were, and
+nothing else; myadm plan tells what that is. Control planes follow one after the other: static pods, certificates and the
+kubelet's configuration are replaced together and, when something does not become healthy, put back, and the run ends
+there. Workers follow, --max-unavailable at a time. Users' pods stay where they are, unless the version changes: then it
+begins with what upgrade apply does. Hosts that are new in the document join. What a running cluster cannot change, such as
+its subnets, is refused before anything is done.
 
 What hosts lack comes from --bundle, from a --mirror, or from the makers' servers, and is always verified. --delivery says
 how it reaches them: they download, pass it on to each other, or are sent all of it.`,
@@ -55,58 +65,93 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 	flags.selection.register(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
+	flags.registerTurns(cmd)
 	cmd.Flags().DurationVar(&flags.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token for hosts that are not in the document")
 	return cmd
 }
 
+// registerTurns adds the flags that say how workers are changed that are in use.
+func (f *applyFlags) registerTurns(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are changed at a time: a `number`, or a percentage such as 25%")
+	registerDrain(cmd.Flags(), &f.drain)
+}
+
 func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
-	if flags.file == "" {
-		return usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
+	a, err := flags.survey(ctx, streams)
+	if a != nil {
+		defer a.close()
 	}
-	cfg, err := flags.load(config.RoleControlPlane)
 	if err != nil {
 		return err
 	}
-	b, err := openBundle(cfg)
+	release, err := flags.provide(ctx, streams, a.c, len(a.c.Nodes), flags.sends())
 	if err != nil {
-		return err
-	}
-	config.SetDefaults(cfg)
-	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
-		return err
-	}
-	if err := resolveVersion(ctx, streams, cfg); err != nil {
-		return err
-	}
-	c, unreached := flags.open(ctx, cfg, b, streams)
-	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
-	if len(c.ControlPlanes()) == 0 {
-		return unreached
-	}
-	founder, err := apply.Founder(ctx, c)
-	if err == nil {
-		err = errors.Join(apply.CheckVersion(ctx, c, founder), apply.Learn(ctx, c))
-	}
-	if err != nil {
-		return errors.Join(unreached, err)
-	}
-	release, err := flags.provide(ctx, streams, c, len(c.Nodes), flags.sends())
-	if err != nil {
-		return errors.Join(unreached, err)
+		return errors.Join(a.unreached, err)
 	}
 	defer release()
-	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, apply.Steps(c, founder, apply.Options{
-		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: flags.tokenTTL,
-	}))
-	if err := errors.Join(unreached, err); err != nil {
+	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, apply.Steps(a.c, a.state, flags.options()))
+	if err := errors.Join(a.unreached, err); err != nil {
 		return err
 	}
 	if flags.kubeconfigOut != "" {
-		if err := saveKubeconfig(ctx, founder, flags.kubeconfigOut); err != nil {
+		if err := saveKubeconfig(ctx, a.state.Founder, flags.kubeconfigOut); err != nil {
 			return err
 		}
 	}
-	return flags.tell(streams, c, summary)
+	return flags.tell(streams, a.c, summary)
+}
+
+// application is a document with its hosts, as they are.
+type application struct {
+	c         *cluster.Cluster
+	state     *apply.State
+	unreached error // of hosts that could not be reached, while the others go on
+}
+
+func (a *application) close() { _ = a.c.Close() }
+
+// survey reads the document, connects to its hosts and looks at them. It changes nothing. An error may come with an
+// application, which is to be closed.
+func (f *applyFlags) survey(ctx context.Context, streams Streams) (*application, error) {
+	if f.file == "" {
+		return nil, usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
+	}
+	if err := upgrade.CheckMaxUnavailable(f.maxUnavailable); err != nil {
+		return nil, usageError{fmt.Errorf("--max-unavailable: %w", err)}
+	}
+	cfg, err := f.load(config.RoleControlPlane)
+	if err != nil {
+		return nil, err
+	}
+	b, err := openBundle(cfg)
+	if err != nil {
+		return nil, err
+	}
+	config.SetDefaults(cfg)
+	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
+		return nil, err
+	}
+	if err := resolveVersion(ctx, streams, cfg); err != nil {
+		return nil, err
+	}
+	a := &application{}
+	a.c, a.unreached = f.open(ctx, cfg, b, streams)
+	if len(a.c.ControlPlanes()) == 0 {
+		return a, a.unreached
+	}
+	if a.state, err = apply.Survey(ctx, a.c); err == nil {
+		err = cmp.Or(apply.Learn(ctx, a.c), apply.CheckFixed(ctx, a.c, a.state))
+	}
+	if err != nil {
+		return a, errors.Join(a.unreached, err)
+	}
+	return a, nil
+}
+
+func (f *applyFlags) options() apply.Options {
+	return apply.Options{
+		IgnorePreflight: f.ignorePreflight, Patience: f.timeout, TokenTTL: f.tokenTTL, MaxUnavailable: f.maxUnavailable, Drain: f.drain,
+	}
 }
 
 func (f *applyFlags) tell(streams Streams, c *cluster.Cluster, summary workflow.Summary) error {

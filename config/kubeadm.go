@@ -69,18 +69,18 @@ func ToKubeadm(c *Cluster) ([]byte, error) {
 	s := c.Spec
 	k := clusterConfiguration{
 		TypeMeta:                  metav1.TypeMeta{APIVersion: kubeadmVersion, Kind: "ClusterConfiguration"},
-		APIServer:                 kubeadmAPIServer{Component: s.APIServer, CertSANs: c.APIServerSANs()},
+		APIServer:                 kubeadmAPIServer{Component: s.APIServer.forKubeadm(), CertSANs: c.APIServerSANs()},
 		CACertificateValidity:     &s.Certificates.CAValidity,
 		CertificateValidityPeriod: &s.Certificates.Validity,
 		CertificatesDir:           PKIDir,
 		ClusterName:               c.Metadata.Name,
 		ControlPlaneEndpoint:      c.Endpoint(),
-		ControllerManager:         s.ControllerManager,
+		ControllerManager:         s.ControllerManager.forKubeadm(),
 		EncryptionAlgorithm:       s.Certificates.KeyAlgorithm,
 		Etcd:                      s.Etcd.toKubeadm(),
 		ImageRepository:           s.ImageRepository,
 		KubernetesVersion:         s.KubernetesVersion,
-		Scheduler:                 s.Scheduler,
+		Scheduler:                 s.Scheduler.forKubeadm(),
 	}
 	k.APIServer.ExtraArgs = c.APIServerArgs()
 	k.Networking.DNSDomain = s.Networking.DNSDomain
@@ -146,9 +146,11 @@ func FromKubeadm(data []byte, c *Cluster) error {
 	if k.APIServer.CertSANs != nil {
 		s.Certificates.APIServerSANs = k.APIServer.CertSANs
 	}
-	s.APIServer, s.ControllerManager, s.Scheduler = k.APIServer.Component, k.ControllerManager, k.Scheduler
+	s.APIServer = s.APIServer.fromKubeadm(k.APIServer.Component)
+	s.ControllerManager = s.ControllerManager.fromKubeadm(k.ControllerManager)
+	s.Scheduler = s.Scheduler.fromKubeadm(k.Scheduler)
 	if e := k.Etcd.Local; e != nil {
-		s.Etcd = Etcd{DataDir: e.DataDir, ExtraArgs: e.ExtraArgs, ExtraEnvs: e.ExtraEnvs}
+		s.Etcd = Etcd{DataDir: e.DataDir, ExtraArgs: e.ExtraArgs, ExtraEnvs: e.ExtraEnvs, Patch: s.Etcd.Patch}
 	}
 	if e := k.Etcd.External; e != nil {
 		external := ptr.Deref(s.Etcd.External, ExternalEtcd{}) // a copy: c may share it with another document

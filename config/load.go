@@ -194,6 +194,11 @@ func (c *Cluster) eachPath(do func(path string, p *string)) {
 		do(fmt.Sprintf("spec.hosts[%d].ssh.keyFile", i), &ssh.KeyFile)
 		do(fmt.Sprintf("spec.hosts[%d].ssh.sudoPasswordFile", i), &ssh.SudoPasswordFile)
 	}
+	for _, component := range c.components() {
+		for i := range component.ExtraVolumes {
+			do(fmt.Sprintf("%s.extraVolumes[%d].file", component.path, i), &component.ExtraVolumes[i].File)
+		}
+	}
 	if e := c.Spec.Etcd.External; e != nil {
 		do("spec.etcd.external.caFile", &e.CAFile)
 		do("spec.etcd.external.certFile", &e.CertFile)

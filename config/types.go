@@ -120,6 +120,7 @@ type Component struct {
 	ExtraArgs    []Arg           `json:"extraArgs,omitempty"` // each replaces every flag of its name that myadm sets; a name may come several times
 	ExtraVolumes []HostPathMount `json:"extraVolumes,omitempty"`
 	ExtraEnvs    []corev1.EnvVar `json:"extraEnvs,omitempty"`
+	Patch        map[string]any  `json:"patch,omitempty"` // a strategic merge patch of the pod, such as spec: {containers: [{name: kube-apiserver, resources: ...}]}
 }
 
 // Arg is one command-line flag, without its dashes.
@@ -135,6 +136,12 @@ type HostPathMount struct {
 	MountPath string              `json:"mountPath"`
 	ReadOnly  bool                `json:"readOnly,omitempty"`
 	PathType  corev1.HostPathType `json:"pathType,omitempty"`
+
+	// File is on the operator's machine, relative to the document: what stands at HostPath on every control plane, for root
+	// alone. The component is started anew when it changes.
+	File string `json:"file,omitempty"`
+
+	Content []byte `json:"-"` // of File, once ValidateFiles has read it
 }
 
 // Etcd is the stacked etcd: a member on each control plane. Or it is External, and then the rest has no meaning.
@@ -142,6 +149,7 @@ type Etcd struct {
 	DataDir   string          `json:"dataDir,omitempty"` // default /var/lib/etcd
 	ExtraArgs []Arg           `json:"extraArgs,omitempty"`
 	ExtraEnvs []corev1.EnvVar `json:"extraEnvs,omitempty"`
+	Patch     map[string]any  `json:"patch,omitempty"` // a strategic merge patch of the pod, whose container is etcd
 	External  *ExternalEtcd   `json:"external,omitempty"`
 }
 
