@@ -21,16 +21,16 @@ var secretParts = []*regexp.Regexp{
 	regexp.MustCompile(`^\s*(?:- )?"?(?:token|password|passphrase)"?:\s+(\S.*)$`),                 // of kubeconfigs, and of others like them
 	regexp.MustCompile(`--[a-z0-9-]*(?:password|passwd|secret|token|api-key)[= ]\s*"?([^\s",]+)`), // of flags; --token-auth-file names a file
 	regexp.MustCompile(`\b` + secretVariable + `\s*=\s*(\S.*)$`),                                  // of environment files and units
+	regexp.MustCompile(`"?name"?:\s*["']?` + secretVariable + `["']?,\s*"?value"?:\s*([^}]*)`),    // of pods, on one line
 }
 
 // secretVariable is a variable of the environment whose name says that it is a secret.
 const secretVariable = `[A-Z0-9_]*(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)[A-Z0-9_]*`
 
-// A variable as pods and kubeadm's extraEnvs have it: {name: NAME, value: VALUE}, on two lines in any order, or on one.
+// A variable as pods and kubeadm's extraEnvs have it: its name and its value on two lines, in any order.
 var (
-	envName = regexp.MustCompile(`^(\s*)(?:- )?"?name"?:\s*["']?` + secretVariable + `["']?,?\s*$`)
+	envName = regexp.MustCompile(`^\s*(?:- )?"?name"?:\s*["']?` + secretVariable + `["']?,?\s*$`)
 	envPart = regexp.MustCompile(`^\s*(?:- )?"?value"?:\s*(\S.*)$`)
-	envBoth = regexp.MustCompile(`"?name"?:\s*["']?` + secretVariable + `["']?,\s*"?value"?:\s*([^}]*)`)
 )
 
 // What stands for what is hidden. The second is for one that differs from all of the old text, since that it changes is
@@ -39,6 +39,9 @@ const (
 	hidden  = "***"
 	changed = "*** (changed)"
 )
+
+// told is what the makers of a text have put in place of a secret themselves, such as package kube for those of a Secret.
+var told = regexp.MustCompile(`^['"]?\(secret: [a-z, ]*\)['"]?$`)
 
 // hide hides the secrets in the two states of a text.
 func hide(was, is string) (string, string) {
@@ -57,26 +60,39 @@ func hide(was, is string) (string, string) {
 }
 
 func hideIn(text string, mark func(secret string) string) string {
-	lines := strings.SplitAfter(text, "\n")
+	lines, ends := split(text)
 	hideVariables(lines, mark)
+	var b strings.Builder
 	for i, line := range lines {
 		for _, part := range secretParts {
 			line = hidePart(line, part, mark)
 		}
-		lines[i] = hidePart(line, envBoth, mark)
+		b.WriteString(line + ends[i])
 	}
-	return strings.Join(lines, "")
+	return b.String()
+}
+
+// lineEnd ends a line, also within a text that YAML or JSON have written on one line, in quotes.
+var lineEnd = regexp.MustCompile(`\r?\n|\\n`)
+
+// split takes a text apart into lines and what ends each.
+func split(text string) (lines, ends []string) {
+	from := 0
+	for _, at := range lineEnd.FindAllStringIndex(text, -1) {
+		lines, ends = append(lines, text[from:at[0]]), append(ends, text[at[0]:at[1]])
+		from = at[1]
+	}
+	return append(lines, text[from:]), append(ends, "")
 }
 
 // hidePart hides the first group of every match in a line.
 func hidePart(line string, part *regexp.Regexp, mark func(secret string) string) string {
-	text := strings.TrimRight(line, "\r\n")
 	var b strings.Builder
 	from := 0
-	for _, at := range part.FindAllStringSubmatchIndex(text, -1) {
-		b.WriteString(text[from:at[2]])
-		if secret := text[at[2]:at[3]]; strings.HasPrefix(secret, hidden) {
-			b.WriteString(secret) // by another pattern
+	for _, at := range part.FindAllStringSubmatchIndex(line, -1) {
+		b.WriteString(line[from:at[2]])
+		if secret := line[at[2]:at[3]]; secret == hidden || secret == changed || told.MatchString(secret) {
+			b.WriteString(secret) // hidden already
 		} else {
 			b.WriteString(mark(secret))
 		}
@@ -89,16 +105,15 @@ func hidePart(line string, part *regexp.Regexp, mark func(secret string) string)
 // value has on further lines.
 func hideVariables(lines []string, mark func(secret string) string) {
 	for i, line := range lines {
-		name := envName.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
-		if name == nil {
+		if !envName.MatchString(line) {
 			continue
 		}
 		for _, at := range []int{i + 1, i - 1} {
-			if at < 0 || at >= len(lines) || !envPart.MatchString(strings.TrimRight(lines[at], "\r\n")) {
+			if at < 0 || at >= len(lines) || !envPart.MatchString(lines[at]) {
 				continue
 			}
-			if at < i && strings.HasPrefix(strings.TrimSpace(line), "- ") {
-				continue // it is the value of the variable before
+			if strings.HasPrefix(strings.TrimSpace(lines[max(at, i)]), "- ") {
+				continue // the later line begins another variable
 			}
 			lines[at] = hidePart(lines[at], envPart, mark)
 			if at > i {
