@@ -192,18 +192,29 @@ func (v *planView) errors(all []planError) {
 		return
 	}
 	v.title("could not be looked at")
-	for _, e := range all {
-		where := make([]string, 0, 2)
-		for _, s := range []string{e.Host, e.Phase} {
-			if s != "" {
-				where = append(where, printable(s))
+	for i, e := range all {
+		same := func(o planError) bool { return o.Host == e.Host && o.Error == e.Error }
+		if slices.ContainsFunc(all[:i], same) {
+			continue // told with the first
+		}
+		var phases []string
+		for _, o := range all {
+			if same(o) && o.Phase != "" {
+				phases = append(phases, printable(o.Phase))
 			}
 		}
-		text := strings.ReplaceAll(printable(e.Error), "; hint: ", "\n"+planIndent+"hint: ")
-		if len(where) > 0 && !strings.HasPrefix(e.Error, where[0]+": ") { // the transports name their host
-			text = strings.Join(where, ": ") + ": " + text
+		text := e.Error
+		for _, where := range []string{strings.Join(phases, ", "), printable(e.Host)} {
+			if where != "" && !strings.HasPrefix(text, where+": ") { // the transports name their host
+				text = where + ": " + text
+			}
 		}
-		fmt.Fprintf(&v.out, "  %s\n", v.paint(styleRed, text))
+		for i, line := range strings.Split(strings.ReplaceAll(text, "; hint: ", "\nhint: "), "\n") {
+			if i > 0 {
+				v.out.WriteString("    ")
+			}
+			fmt.Fprintf(&v.out, "  %s\n", v.paint(styleRed, printable(line)))
+		}
 	}
 }
 
@@ -259,5 +270,5 @@ func printable(text string) string {
 }
 
 func isControl(r rune) bool {
-	return r != '\t' && r != '\n' && !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r)
+	return r != '\t' && !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r)
 }

@@ -18,7 +18,7 @@ var keyData = regexp.MustCompile(`client-key-data"?:[ \t]*\S`)
 var secretParts = []*regexp.Regexp{
 	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://([^/\s"']+)@`),                                  // who logs in at a URL, such as a proxy's
 	regexp.MustCompile(`\bAuthorization"?\s*[:=]\s*(\S.*)$`),                                      // of HTTP, as in hosts.toml
-	regexp.MustCompile(`^\s*(?:- )?"?(?:token|password|passphrase)"?:\s+(\S.*)$`),                 // of kubeconfigs, and of others like them
+	regexp.MustCompile(`(?:^|["'{,])\s*(?:- )?"?(?:token|password|passphrase)"?:\s+(\S.*)$`),      // of kubeconfigs, and of others like them
 	regexp.MustCompile(`--[a-z0-9-]*(?:password|passwd|secret|token|api-key)[= ]\s*"?([^\s",]+)`), // of flags; --token-auth-file names a file
 	regexp.MustCompile(`\b` + secretVariable + `\s*=\s*(\S.*)$`),                                  // of environment files and units
 	regexp.MustCompile(`"?name"?:\s*["']?` + secretVariable + `["']?,\s*"?value"?:\s*([^}]*)`),    // of pods, on one line
