@@ -301,10 +301,10 @@ func TestPlanShowsNoSecrets(t *testing.T) {
 	diffs := show("on a bare host")
 	for object, want := range map[string]string{
 		config.ProxyEnv: unified.Secret, hubHosts: unified.Secret, "ConfigMap default/mine": unified.Secret,
-		manifests.StaticPodPath("etcd"):          "+      value: ***\n",
+		manifests.StaticPodPath("etcd"):           "+      value: ***\n",
 		manifests.StaticPodPath("kube-apiserver"): "+      value: ***\n",
-		"Secret default/mine":                    "+  password: '(secret: not shown)'\n",
-		"ConfigMap kube-system/kubeadm-config":   "value: ***",
+		"Secret default/mine":                     "+  password: '(secret: not shown)'\n",
+		"ConfigMap kube-system/kubeadm-config":    "value: ***",
 	} {
 		if got := diffs[object]; !strings.Contains(got, want) {
 			t.Errorf("%s has no %q in\n%s", object, want, got)
