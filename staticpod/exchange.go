@@ -78,7 +78,10 @@ if [ -n "$back" ] && [ -e "$back" ]; then
 	fi
 	mv -T "$back" "$data"
 fi
+reload=
 while [ $# -gt 0 ]; do
+	case "$2" in *.service|*.conf) reload=yes ;; esac
+	mkdir -p "${2%/*}"
 	if [ -n "$3" ] && [ -e "$2" ]; then
 		ln -fT "$2" "$3" 2>/dev/null || cp -pfT "$2" "$3"
 	fi
@@ -89,6 +92,9 @@ while [ $# -gt 0 ]; do
 	fi
 	shift 3
 done
+if [ -n "$reload" ]; then
+	systemctl daemon-reload
+fi
 if [ "$runtime" = yes ]; then
 	systemctl restart containerd.service
 fi

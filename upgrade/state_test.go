@@ -106,7 +106,7 @@ func TestMachineExchange(t *testing.T) {
 	placed := func(name, target string, runtime bool) binary {
 		return place(bundle.Artifact{Name: name, Target: target}, runtime)
 	}
-	changed, same := pod{name: "kube-scheduler", image: "b", from: "a", manifest: []byte("new")}, pod{name: "etcd", image: "a", from: "a"}
+	changed, same := pod{name: "kube-scheduler", image: "b", from: "a", manifest: []byte("new"), differs: true}, pod{name: "etcd", image: "a", from: "a"}
 	tools := placed("kubectl", "/b/kubectl", false)
 	for _, tt := range []struct {
 		name  string

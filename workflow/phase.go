@@ -39,7 +39,7 @@ type Phase struct {
 	Name  string // kebab-case
 	Short string // what it brings about, in a few words
 
-	// Hosts are where it runs, all at once or Parallel at a time. A phase on the cluster itself has nil and runs once;
+	// Hosts are where it runs, all at once or, where there is something to change, Parallel at a time. A phase on the cluster itself has nil and runs once;
 	// its Check and Apply are then given nil. A phase on hosts of which there are none has an empty list, and does not run.
 	Hosts    []host.Host
 	Parallel int
