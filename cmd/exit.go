@@ -28,6 +28,11 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// toldError is an error that the command has told itself, as a part of its result.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }
+
 // errChanges is that --exit-code was given and there is something to do. It is an answer and not told as an error.
 var errChanges = errors.New("there is something to do")
 
@@ -55,7 +60,8 @@ func exitCode(ctx context.Context, err error) int {
 
 // printError prints every error that was joined as one of its own, each on a line, hints on lines below.
 func printError(w io.Writer, err error) {
-	if err == errChanges { //nolint:errorlint // as above
+	var told toldError
+	if err == errChanges || errors.As(err, &told) { //nolint:errorlint // as above
 		return
 	}
 	for _, e := range flatten(err) {

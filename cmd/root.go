@@ -70,6 +70,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by prefl
 		&cobra.Group{ID: "tools", Title: "Tools:"},
 	)
 	for _, c := range []*cobra.Command{
+		newPlanCommand(streams),
 		newApplyCommand(streams),
 		newInitCommand(streams),
 		newJoinCommand(streams),

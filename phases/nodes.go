@@ -34,7 +34,10 @@ func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 				return nil, err
 			}
 			differences, err := kube.DiffNode(ctx, client, name, marks)
-			return changesOf(differences), err
+			if err != nil {
+				return nil, err
+			}
+			return changesOf(ctx, differences)
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			name, marks := marksOf(c.Node(h))

@@ -473,7 +473,7 @@ func TestDiff(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
-	if n := strings.Count(string(out), "\n--- "); n != 7 {
+	if n := strings.Count("\n"+string(out), "\n--- "); n != 7 {
 		t.Errorf("%d files and objects differ:\n%s", n, out)
 	}
 	if out, err := Diff(wellAt(t, newVersion), targetAt(t, newVersion)); len(out) > 0 || err != nil {
