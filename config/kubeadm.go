@@ -11,8 +11,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubeadmVersion is the only version that kubeadm 1.36 and 1.37 write.
-const kubeadmVersion = "kubeadm.k8s.io/v1beta4"
+// The only version that kubeadm 1.36 and 1.37 write.
+const (
+	kubeadmGroup   = "kubeadm.k8s.io"
+	kubeadmVersion = kubeadmGroup + "/v1beta4"
+)
 
 // clusterConfiguration has those fields of kubeadm's ClusterConfiguration that a Cluster has as well.
 type clusterConfiguration struct {

@@ -43,12 +43,7 @@ func (w *walker) errorf(n *yaml.Node, path, hint, format string, args ...any) {
 func (w *walker) documentType(root *yaml.Node) {
 	for _, f := range []struct{ name, want string }{{"apiVersion", APIVersion}, {"kind", Kind}} {
 		hint := "write " + f.name + ": " + f.want
-		var value *yaml.Node
-		for i := 0; i+1 < len(root.Content) && value == nil; i += 2 {
-			if root.Content[i].Value == f.name {
-				value = root.Content[i+1]
-			}
-		}
+		value := child(root, f.name)
 		switch {
 		case value == nil:
 			w.errorf(root, f.name, hint, "is missing")
