@@ -184,9 +184,9 @@ func jsonFields(t reflect.Type, into map[string]reflect.Type) {
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
-		case name == "-" || !f.IsExported():
-		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
+		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct: // of an unexported type, too
 			jsonFields(f.Type, into)
+		case name == "-" || !f.IsExported():
 		case name == "":
 			into[f.Name] = f.Type
 		default:
