@@ -1,32 +1,22 @@
 package cmd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/cluster"
-	"github.com/myadm/myadm/config"
-	"github.com/myadm/myadm/kube"
-	"github.com/myadm/myadm/upgrade"
 	"github.com/myadm/myadm/workflow"
 )
 
 // applyFlags are apply's.
 type applyFlags struct {
-	target
-	selection
+	documentFlags
 	output        outputFlag
 	kubeconfigOut string
-	tokenTTL      time.Duration
-
-	maxUnavailable string
-	drain          upgrade.DrainOptions
 }
 
 func newApplyCommand(streams Streams) *cobra.Command {
@@ -60,20 +50,10 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runApply(cmd.Context(), streams, flags) },
 	}
-	flags.target.register(cmd)
-	flags.registerArtifacts(cmd)
-	flags.selection.register(cmd)
+	flags.documentFlags.register(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
-	flags.registerTurns(cmd)
-	cmd.Flags().DurationVar(&flags.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token for hosts that are not in the document")
 	return cmd
-}
-
-// registerTurns adds the flags that say how workers are changed that are in use.
-func (f *applyFlags) registerTurns(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are changed at a time: a `number`, or a percentage such as 25%")
-	registerDrain(cmd.Flags(), &f.drain)
 }
 
 func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
@@ -99,59 +79,6 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 		}
 	}
 	return flags.tell(streams, a.c, summary)
-}
-
-// application is a document with its hosts, as they are.
-type application struct {
-	c         *cluster.Cluster
-	state     *apply.State
-	unreached error // of hosts that could not be reached, while the others go on
-}
-
-func (a *application) close() { _ = a.c.Close() }
-
-// survey reads the document, connects to its hosts and looks at them. It changes nothing. An error may come with an
-// application, which is to be closed.
-func (f *applyFlags) survey(ctx context.Context, streams Streams) (*application, error) {
-	if f.file == "" {
-		return nil, usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
-	}
-	if err := upgrade.CheckMaxUnavailable(f.maxUnavailable); err != nil {
-		return nil, usageError{fmt.Errorf("--max-unavailable: %w", err)}
-	}
-	cfg, err := f.load(config.RoleControlPlane)
-	if err != nil {
-		return nil, err
-	}
-	b, err := openBundle(cfg)
-	if err != nil {
-		return nil, err
-	}
-	config.SetDefaults(cfg)
-	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
-		return nil, err
-	}
-	if err := resolveVersion(ctx, streams, cfg); err != nil {
-		return nil, err
-	}
-	a := &application{}
-	a.c, a.unreached = f.open(ctx, cfg, b, streams)
-	if len(a.c.ControlPlanes()) == 0 {
-		return a, a.unreached
-	}
-	if a.state, err = apply.Survey(ctx, a.c); err == nil {
-		err = cmp.Or(apply.Learn(ctx, a.c), apply.CheckFixed(ctx, a.c, a.state))
-	}
-	if err != nil {
-		return a, errors.Join(a.unreached, err)
-	}
-	return a, nil
-}
-
-func (f *applyFlags) options() apply.Options {
-	return apply.Options{
-		IgnorePreflight: f.ignorePreflight, Patience: f.timeout, TokenTTL: f.tokenTTL, MaxUnavailable: f.maxUnavailable, Drain: f.drain,
-	}
 }
 
 func (f *applyFlags) tell(streams Streams, c *cluster.Cluster, summary workflow.Summary) error {

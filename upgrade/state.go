@@ -157,6 +157,15 @@ func (m machine) changes() []workflow.Change {
 	return changes
 }
 
+// manifests are the static pods as they are to be.
+func (m machine) manifests() []host.File {
+	var files []host.File
+	for _, p := range m.pods {
+		files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
+	}
+	return files
+}
+
 // moves tells whether a static pod is among what changes.
 func (m machine) moves(name string) bool {
 	for _, p := range m.pods {
