@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/workflow"
 )
@@ -36,7 +35,7 @@ nothing else; myadm plan tells what that is. Control planes follow one after the
 kubelet's configuration are replaced together and, when something does not become healthy, put back, and the run ends
 there. Workers follow, --max-unavailable at a time. Users' pods stay where they are, unless the version changes: then it
 begins with what upgrade apply does. Hosts that are new in the document join. What a running cluster cannot change, such as
-its subnets, is refused before anything is done.
+its subnets, is refused before anything is done. Nodes that the document does not name stay, unless --prune names them.
 
 What hosts lack comes from --bundle, from a --mirror, or from the makers' servers, and is always verified. --delivery says
 how it reaches them: they download, pass it on to each other, or are sent all of it.`,
@@ -44,6 +43,9 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 
   # from a mirror, downloaded by the hosts
   myadm apply -f cluster.yaml --mirror https://mirror.example/k8s --delivery download
+
+  # host w-2 was taken out of the document
+  myadm apply -f cluster.yaml --prune w-2
 
   # what it did, for a script
   myadm apply -f cluster.yaml -o json`,
@@ -69,7 +71,7 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 		return errors.Join(a.unreached, err)
 	}
 	defer release()
-	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, apply.Steps(a.c, a.state, flags.options()))
+	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, a.steps(flags.options()))
 	if err := errors.Join(a.unreached, err); err != nil {
 		return err
 	}

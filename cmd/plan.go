@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -64,7 +63,7 @@ func runPlan(ctx context.Context, streams Streams, flags planFlags) error {
 		checking = workflow.WithDiffs(ctx)
 	}
 	runner := workflow.Runner{Only: flags.only, Skip: flags.skip}
-	plan, err := runner.Plan(checking, apply.Steps(a.c, a.state, flags.options())...)
+	plan, err := runner.Plan(checking, a.steps(flags.options())...)
 	if ctx.Err() != nil {
 		return err
 	}
