@@ -20,6 +20,7 @@ import (
 type applyFlags struct {
 	target
 	selection
+	lockFlags
 	output        outputFlag
 	kubeconfigOut string
 	tokenTTL      time.Duration
@@ -53,13 +54,14 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 	flags.target.register(cmd)
 	flags.registerArtifacts(cmd)
 	flags.selection.register(cmd)
+	flags.registerLock(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
 	cmd.Flags().DurationVar(&flags.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token for hosts that are not in the document")
 	return cmd
 }
 
-func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
+func runApply(ctx context.Context, streams Streams, flags applyFlags) (err error) {
 	if flags.file == "" {
 		return usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
 	}
@@ -83,6 +85,11 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 	if len(c.ControlPlanes()) == 0 {
 		return unreached
 	}
+	ctx, unlock, err := flags.lock(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer unlock(&err)
 	founder, err := apply.Founder(ctx, c)
 	if err == nil {
 		err = errors.Join(apply.CheckVersion(ctx, c, founder), apply.Learn(ctx, c))
