@@ -70,8 +70,8 @@ func lockHost(ctx context.Context, h Host, mode string, opts *Options) *hostGuar
 	}
 	g.stop = sync.OnceFunc(func() { close(g.quit) })
 	patience := grace
-	if mode == modeBreak {
-		patience = grace / 20
+	if mode != modeRefuse {
+		patience = grace / 100
 	}
 	argv := []string{"/bin/sh", "-c", script, "sh", opts.path(), opts.Holder.json(), seconds(opts.expiry()), mode, seconds(patience)}
 	go func() {

@@ -25,7 +25,7 @@ leave() {
   trap '' TERM HUP INT
   if [ -n "$child" ]; then kill "$child" 2>/dev/null; fi
   if [ -z "$mine" ]; then return; fi
-  if ours; then skip=2; else skip=1; fi
+  if ours; then skip=2; else skip=1; sleep 0.2; fi # who is about to write
   { while [ $skip -gt 0 ]; do read -r by; skip=$((skip - 1)); done; read -r by && say broken "$by"; } <"$file"
   if ours; then rm -f "$file"; fi
 } 2>/dev/null
