@@ -113,4 +113,3 @@ func (f *lockFlags) holder() lock.Record {
 	}
 	return r
 }
-

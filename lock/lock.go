@@ -312,6 +312,10 @@ func (l *Lock) keepLease(ctx context.Context) {
 		if !failed && !renewal.due(l.opts.renewal()) {
 			continue
 		}
+		if lost := l.lost(); lost != nil { // a machine that slept: somebody may have been here in the meantime
+			l.lose(lost)
+			return
+		}
 		var err error
 		if taken := !l.lease.alive().IsZero(); taken {
 			err = l.within(ctx, l.opts.renewal(), l.lease.renew)

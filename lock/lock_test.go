@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 	"github.com/myadm/myadm/host/local"
 	"github.com/myadm/myadm/host/ssh"
 	"github.com/myadm/myadm/host/ssh/sshdtest"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/kube/kubetest"
 	"github.com/myadm/myadm/lock"
 )
 
@@ -24,7 +27,7 @@ import (
 const expiry = 2 * time.Second
 
 // holdVariable makes the test's binary a myadm that takes a lock over SSH and has it until it is killed. Its value is the
-// server's address, host key and private key, and the lock's file.
+// server's port, host key and private key, the lock's file, and that of a kubeconfig, if there is an API.
 const holdVariable = "LOCK_TEST_HOLD"
 
 func TestMain(m *testing.M) {
@@ -45,12 +48,50 @@ func hold(spec []string) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = lock.Acquire(ctx, []lock.Host{{ID: "h1", Host: h}}, by("ann", spec[3]))
+	opts := by("ann", spec[3])
+	if kubeconfig := spec[4]; kubeconfig != "" {
+		opts.API = func(context.Context) (*kube.Client, error) {
+			data, err := os.ReadFile(kubeconfig)
+			if err != nil {
+				return nil, err
+			}
+			return kube.Connect(data, nil, kube.Options{})
+		}
+	}
+	_, run, err := lock.Acquire(ctx, []lock.Host{{ID: "h1", Host: h}}, opts)
 	if err != nil {
 		return err
 	}
 	fmt.Println("held")
-	select {}
+	<-run.Done()
+	return context.Cause(run)
+}
+
+// other starts a myadm in a process of its own, which has the lock when this returns.
+func other(t *testing.T, server *sshdtest.Server, path, kubeconfig string) (*os.Process, *bufio.Reader) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), holdVariable+"="+strings.Join([]string{fmt.Sprint(server.Port()), server.HostKey(), server.Key, path, kubeconfig}, "\n"))
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	out := bufio.NewReader(pipe)
+	if line, err := out.ReadString('\n'); line != "held\n" {
+		t.Fatal(line, err)
+	}
+	return cmd.Process, out
 }
 
 var options = ssh.Options{UserConfigFile: "/dev/null", AgentSocket: "none"}
@@ -279,32 +320,44 @@ func TestAFileThatIsRemoved(t *testing.T) {
 func TestKilledHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	server := sshdtest.New(t, sshdtest.Config{Sudo: `while [ "$1" != -- ]; do shift; done; shift; exec "$@"`})
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), holdVariable+"="+strings.Join([]string{fmt.Sprint(server.Port()), server.HostKey(), server.Key, path}, "\n"))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		t.Fatal(line, err)
-	}
+	process, _ := other(t, server, path, "")
 	wantHeld(t, "ann", by("bob", path), machine(t, "h1"))
-	if err := cmd.Process.Kill(); err != nil {
+	if err := process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Wait()
 	opts := by("bob", path)
 	opts.Expiry = time.Minute
 	bob, _ := acquire(t, opts, machine(t, "h1"))
 	bob.Release(t.Context())
 	wantGone(t, path)
+}
+
+// A machine that slept for too long has no lock when it wakes, even if whoever came in the meantime has gone again.
+func TestSleepingHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	s := kubetest.NewServer(t)
+	kubeconfig := filepath.Join(t.TempDir(), "admin.conf")
+	if err := os.WriteFile(kubeconfig, s.Kubeconfig(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process, out := other(t, sshdtest.New(t, sshdtest.Config{}), path, kubeconfig)
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	opts := with(s, "bob", path)
+	opts.Patience = 10 * time.Second
+	bob, _ := acquire(t, opts, machine(t, "h1"))
+	bob.Release(t.Context())
+	if err := process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	line, err := out.ReadString('\n')
+	if !strings.Contains(line, "could not be renewed") {
+		t.Error(line, err)
+	}
+	if l := leaseOf(t, s); l != nil {
+		t.Errorf("it has made the Lease again: %v", *l.Spec.HolderIdentity)
+	}
 }
 
 // When the network is cut, nobody tells the host: the lock ends there by itself, and its holder has stopped before.
