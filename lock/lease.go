@@ -237,32 +237,26 @@ func (g *leaseGuard) renew(ctx context.Context) error {
 	return err
 }
 
-// release removes the Lease, if it is still this run's.
-func (g *leaseGuard) release(ctx context.Context) error {
+// release removes the Lease, if it is still this run's. One that it does not reach expires.
+func (g *leaseGuard) release(ctx context.Context) {
 	g.busy.Lock()
 	defer g.busy.Unlock()
 	defer g.disconnect()
 	for try := 0; g.lease != nil && try < maxTries; try++ {
 		client, err := g.connect(ctx)
 		if err != nil {
-			return err
+			return
 		}
 		err = client.Typed.CoordinationV1().Leases(metav1.NamespaceSystem).Delete(ctx, leaseName, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &g.lease.UID, ResourceVersion: &g.lease.ResourceVersion},
 		})
 		if !apierrors.IsConflict(err) {
-			if kube.NotFound(err) {
-				return nil
-			}
-			return err
+			return
 		}
-		found, err := get(ctx, client)
-		if err != nil || recordOf(found).ID != g.opts.Holder.ID {
-			return nil //nolint:nilerr // it is not there, or not ours
+		if g.lease, err = get(ctx, client); err != nil || recordOf(g.lease).ID != g.opts.Holder.ID {
+			return
 		}
-		g.lease = found
 	}
-	return nil
 }
 
 // alive is when it was last written; zero: it was never taken.

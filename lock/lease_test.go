@@ -67,7 +67,7 @@ func TestLease(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 	// A document with other control planes of the same cluster.
-	e := wantHeld(t, "ann", with(s, "bob", filepath.Join(dir, "2")), machine(t, "h2"))
+	e := refusal(t, "ann", with(s, "bob", filepath.Join(dir, "2")), machine(t, "h2"))
 	if e.Expiry != expiry || e.Renewed < 0 || e.Renewed > expiry || !e.Since.Equal(first.Spec.AcquireTime.Time) {
 		t.Errorf("%+v", e)
 	}
@@ -160,7 +160,7 @@ func TestLeaseThatIsTaken(t *testing.T) {
 	opts := with(s, "bob", filepath.Join(dir, "2"))
 	opts.Break = true
 	acquire(t, opts, machine(t, "h2"))
-	wantLost(t, ctx, "bob")
+	wantLost(ctx, t, "bob")
 	ann.Release(t.Context())
 	if l := leaseOf(t, s); l == nil || !strings.HasPrefix(*l.Spec.HolderIdentity, "bob@desk") {
 		t.Errorf("who lost the Lease has deleted it: %+v", l)
@@ -173,7 +173,7 @@ func TestLeaseThatIsDeleted(t *testing.T) {
 	_, ctx := acquire(t, with(s, "ann", filepath.Join(t.TempDir(), "1")), machine(t, "h1"))
 	s.Remove(leaseRef)
 	eventually(t, "the Lease is there", func() bool { return leaseOf(t, s) != nil })
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 }
 
 // A new cluster has no API at first. The Lease is taken when there is one, and whoever has it then makes the run stop.
@@ -198,11 +198,11 @@ func TestLeaseOfANewCluster(t *testing.T) {
 		}
 		up.Store(true)
 		if other {
-			wantLost(t, ctx, "bob")
+			wantLost(ctx, t, "bob")
 			continue
 		}
 		eventually(t, "the Lease is there", func() bool { return leaseOf(t, s) != nil })
-		wantRunning(t, ctx)
+		wantRunning(ctx, t)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestAPIThatIsAway(t *testing.T) {
 	was := leaseOf(t, s).ResourceVersion
 	down.Store(false)
 	eventually(t, "the Lease is renewed", func() bool { return leaseOf(t, s).ResourceVersion != was })
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 }
 
 func TestWaitingForALease(t *testing.T) {

@@ -32,7 +32,7 @@ const holdVariable = "LOCK_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(holdVariable); spec != "" {
-		fmt.Println(hold(strings.Split(spec, "\n")))
+		fmt.Fprintln(os.Stdout, hold(strings.Split(spec, "\n")))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -62,7 +62,7 @@ func hold(spec []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("held")
+	fmt.Fprintln(os.Stdout, "held")
 	<-run.Done()
 	return context.Cause(run)
 }
@@ -84,8 +84,8 @@ func other(t *testing.T, server *sshdtest.Server, path, kubeconfig string) (*os.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	})
 	out := bufio.NewReader(pipe)
 	if line, err := out.ReadString('\n'); line != "held\n" {
@@ -134,7 +134,12 @@ func acquire(t *testing.T, opts lock.Options, hosts ...lock.Host) (*lock.Lock, c
 }
 
 // wantHeld checks that the lock is refused because of user.
-func wantHeld(t *testing.T, user string, opts lock.Options, hosts ...lock.Host) *lock.HeldError {
+func wantHeld(t *testing.T, user string, opts lock.Options, hosts ...lock.Host) {
+	t.Helper()
+	_ = refusal(t, user, opts, hosts...)
+}
+
+func refusal(t *testing.T, user string, opts lock.Options, hosts ...lock.Host) *lock.HeldError {
 	t.Helper()
 	held, _, err := lock.Acquire(t.Context(), hosts, opts)
 	if err == nil {
@@ -148,7 +153,7 @@ func wantHeld(t *testing.T, user string, opts lock.Options, hosts ...lock.Host) 
 }
 
 // wantLost waits until a run's context ends because of user, or for another reason if that is empty.
-func wantLost(t *testing.T, ctx context.Context, user string) {
+func wantLost(ctx context.Context, t *testing.T, user string) {
 	t.Helper()
 	select {
 	case <-ctx.Done():
@@ -161,7 +166,7 @@ func wantLost(t *testing.T, ctx context.Context, user string) {
 	}
 }
 
-func wantRunning(t *testing.T, ctx context.Context) {
+func wantRunning(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if ctx.Err() != nil {
 		t.Fatalf("the run has ended: %v", context.Cause(ctx))
@@ -179,7 +184,7 @@ func wantGone(t *testing.T, path string) {
 func TestOneHasIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	ann, ctx := acquire(t, by("ann", path), machine(t, "h1"))
-	e := wantHeld(t, "ann", by("bob", path), machine(t, "h1"))
+	e := refusal(t, "ann", by("bob", path), machine(t, "h1"))
 	if since := time.Since(e.Since); since < 0 || since > time.Minute || e.Renewed < 0 || e.Renewed > time.Minute {
 		t.Errorf("the times are wrong: %+v", e)
 	}
@@ -188,12 +193,12 @@ func TestOneHasIt(t *testing.T) {
 			t.Errorf("%q does not say %q", e, part)
 		}
 	}
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 	ann.Release(t.Context())
 	wantGone(t, path)
 
 	_, ctx = acquire(t, by("bob", path), machine(t, "h1")) // at once
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 }
 
 // Renewals keep it for longer than it lives without them, and the file says when the last one was.
@@ -206,7 +211,7 @@ func TestItIsRenewed(t *testing.T) {
 		t.Fatal(context.Cause(ctx))
 	case <-time.After(2 * expiry):
 	}
-	if e := wantHeld(t, "ann", by("bob", path), machine(t, "h1")); e.Renewed > expiry {
+	if e := refusal(t, "ann", by("bob", path), machine(t, "h1")); e.Renewed > expiry {
 		t.Errorf("renewed %s ago", e.Renewed)
 	}
 }
@@ -282,10 +287,10 @@ func TestABrokenLockStopsItsHolder(t *testing.T) {
 	opts := by("bob", path)
 	opts.Break = true
 	bob, bobs := acquire(t, opts, machine(t, "h1"))
-	wantLost(t, ctx, "bob")
+	wantLost(ctx, t, "bob")
 	ann.Release(t.Context()) // has nothing to give up
 	wantHeld(t, "bob", by("eve", path), machine(t, "h1"))
-	wantRunning(t, bobs)
+	wantRunning(bobs, t)
 	bob.Release(t.Context())
 	wantGone(t, path)
 }
@@ -299,7 +304,7 @@ func TestBreakWithoutAHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	bob, ctx := acquire(t, opts, machine(t, "h1"))
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 	bob.Release(t.Context())
 	wantGone(t, path)
 }
@@ -312,8 +317,8 @@ func TestAFileThatIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, bobs := acquire(t, by("bob", path), machine(t, "h1"))
-	wantLost(t, ctx, "bob")
-	wantRunning(t, bobs)
+	wantLost(ctx, t, "bob")
+	wantRunning(bobs, t)
 }
 
 // The kernel of a killed myadm's machine closes its connection, and that ends its lock long before it expires.
@@ -376,8 +381,8 @@ func TestCutHolder(t *testing.T) {
 	if ctx.Err() == nil {
 		t.Error("bob has the lock and ann's run goes on")
 	}
-	wantLost(t, ctx, "")
-	wantRunning(t, bobs)
+	wantLost(ctx, t, "")
+	wantRunning(bobs, t)
 }
 
 // A connection that ends takes the lock with it, and the run that had no other.
@@ -386,7 +391,7 @@ func TestLostConnection(t *testing.T) {
 	server := sshdtest.New(t, sshdtest.Config{})
 	_, ctx := acquire(t, by("ann", path), overSSH(t, server, options))
 	server.Drop()
-	wantLost(t, ctx, "")
+	wantLost(ctx, t, "")
 	if err := context.Cause(ctx); !errors.Is(err, ssh.ErrConnectionLost) {
 		t.Errorf("it does not say why: %v", err)
 	}
@@ -414,7 +419,7 @@ func TestWaiting(t *testing.T) {
 	ann, _ := acquire(t, by("ann", path), machine(t, "h1"))
 	opts := by("bob", path)
 	opts.Patience = time.Second
-	if e := wantHeld(t, "ann", opts, machine(t, "h1")); !strings.Contains(e.Error(), "locked by ann@desk") {
+	if e := refusal(t, "ann", opts, machine(t, "h1")); !strings.Contains(e.Error(), "locked by ann@desk") {
 		t.Error(e)
 	}
 
@@ -422,11 +427,14 @@ func TestWaiting(t *testing.T) {
 	told := make(chan *lock.HeldError, 10)
 	opts.Waiting = func(e *lock.HeldError) { told <- e }
 	go func() {
-		<-told
+		held := <-told
+		if held.By.User != "ann@desk" {
+			t.Errorf("it waits for %s", held.By)
+		}
 		ann.Release(context.Background())
 	}()
 	_, ctx := acquire(t, opts, machine(t, "h1"))
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 	wantHeld(t, "bob", by("eve", path), machine(t, "h1"))
 }
 
@@ -456,6 +464,6 @@ func TestHostThatCannotBeLocked(t *testing.T) {
 
 func TestNoHosts(t *testing.T) {
 	held, ctx := acquire(t, by("ann", ""))
-	wantRunning(t, ctx)
+	wantRunning(ctx, t)
 	held.Release(t.Context())
 }
