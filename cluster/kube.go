@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/myadm/myadm/certs"
@@ -62,6 +64,44 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	return alive, nil
 }
 
+// FreshKube is Kube by a connection of its own, which the caller closes. Nothing is kept of it: it can be asked for while a
+// cluster is being made, whose kubeconfigs and API servers come one after the other. It waits for nobody who uses Kube.
+func (c *Cluster) FreshKube(ctx context.Context) (*kube.Client, error) {
+	c.mu.Lock()
+	order := c.stayingFirst()
+	c.mu.Unlock()
+	clients := make([]*kube.Client, len(order))
+	errs := make([]error, len(order))
+	var wg sync.WaitGroup
+	for i, n := range order {
+		wg.Go(func() { clients[i], errs[i] = c.connect(ctx, n) })
+	}
+	wg.Wait()
+	clients = slices.DeleteFunc(clients, func(client *kube.Client) bool { return client == nil })
+	if len(clients) == 0 {
+		errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, fs.ErrNotExist) })
+		return nil, cmp.Or(errors.Join(errs...), ErrNoCluster)
+	}
+	chosen := clients[0]
+	if len(clients) > 1 {
+		alive, err := firstAlive(ctx, clients)
+		if err != nil {
+			chosen = nil
+		} else if alive != nil {
+			chosen = alive
+		}
+	}
+	for _, client := range clients {
+		if client != chosen {
+			client.Close()
+		}
+	}
+	if chosen == nil {
+		return nil, context.Cause(ctx)
+	}
+	return chosen, nil
+}
+
 // firstAlive is the first of the clients whose API server says that it is ready; nil when none does in time.
 func firstAlive(ctx context.Context, clients []*kube.Client) (*kube.Client, error) {
 	asking, cancel := context.WithTimeout(ctx, aliveTimeout)
@@ -87,6 +127,19 @@ func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
 	if client, ok := c.clients[n]; ok {
 		return client, nil
 	}
+	client, err := c.connect(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if c.clients == nil {
+		c.clients = map[*Node]*kube.Client{}
+	}
+	c.clients[n] = client
+	return client, nil
+}
+
+// connect makes a client of a control plane's kubeconfig.
+func (c *Cluster) connect(ctx context.Context, n *Node) (*kube.Client, error) {
 	data, err := AdminKubeconfig(ctx, n)
 	if err != nil {
 		return nil, err
@@ -98,15 +151,7 @@ func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
 			return nil, err
 		}
 	}
-	client, err := kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
-	if err != nil {
-		return nil, err
-	}
-	if c.clients == nil {
-		c.clients = map[*Node]*kube.Client{}
-	}
-	c.clients[n] = client
-	return client, nil
+	return kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
 }
 
 // ownServer is the API server of a control plane itself.

@@ -244,3 +244,36 @@ func TestSetAside(t *testing.T) {
 	c.SetAside(c.Nodes[0]) // nobody else serves
 	asked(0, "10.0.0.2:6443")
 }
+
+// A client of one's own sees what has come since, and is not what Kube gives.
+func TestFreshKubeKeepsNothing(t *testing.T) {
+	sick, well := kubetest.NewServer(t), kubetest.NewServer(t)
+	sick.SetHealth("/readyz", "not yet")
+	first, f := controlPlane(t, "cp-1")
+	second, g := controlPlane(t, "cp-2")
+	c := &Cluster{Config: &config.Cluster{}, Nodes: []*Node{first, second}}
+	if _, err := c.FreshKube(t.Context()); !errors.Is(err, ErrNoCluster) {
+		t.Errorf("before there is a cluster: %v", err)
+	}
+	f.Put(conf(config.AdminConf, sick.Kubeconfig()))
+	wantServer(t, c, sick)
+	g.Put(conf(config.AdminConf, well.Kubeconfig()))
+	wantServer(t, c, well)
+	f.Put(conf(config.SuperAdminConf, well.Kubeconfig()))
+	wantServer(t, c, well)
+	if c.client != nil || len(c.clients) > 0 {
+		t.Error("the cluster has kept a client")
+	}
+}
+
+func wantServer(t *testing.T, c *Cluster, server *kubetest.Server) {
+	t.Helper()
+	client, err := c.FreshKube(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if want := "https://" + server.Address(); client.Server() != want {
+		t.Errorf("got the server %s, want %s", client.Server(), want)
+	}
+}

@@ -48,9 +48,8 @@ type application struct {
 	leave  *phases.Leave
 }
 
-// survey reads the document, connects to its hosts and looks at them. It changes nothing. An error may come with an
-// application, which is to be closed.
-func (f *documentFlags) survey(ctx context.Context, streams Streams) (*application, error) {
+// connect reads the document and connects to its hosts. An error may come with an application, which is to be closed.
+func (f *documentFlags) connect(ctx context.Context, streams Streams) (*application, error) {
 	if f.file == "" {
 		return nil, usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
 	}
@@ -77,6 +76,11 @@ func (f *documentFlags) survey(ctx context.Context, streams Streams) (*applicati
 	if len(a.c.ControlPlanes()) == 0 {
 		return a, a.unreached
 	}
+	return a, nil
+}
+
+// survey looks at the hosts and at the cluster, if there is one. It changes nothing.
+func (f *documentFlags) survey(ctx context.Context, streams Streams, a *application) (err error) {
 	if a.state, err = apply.Survey(ctx, a.c); err == nil {
 		err = cmp.Or(apply.Learn(ctx, a.c), apply.CheckFixed(ctx, a.c, a.state))
 	}
@@ -84,9 +88,9 @@ func (f *documentFlags) survey(ctx context.Context, streams Streams) (*applicati
 		err = f.prune(ctx, streams, a)
 	}
 	if err != nil {
-		return a, errors.Join(a.unreached, err)
+		return errors.Join(a.unreached, err)
 	}
-	return a, nil
+	return nil
 }
 
 // steps are what makes the document's cluster of the hosts: who leaves goes first.

@@ -14,6 +14,7 @@ import (
 // applyFlags are apply's.
 type applyFlags struct {
 	documentFlags
+	lockFlags
 	output        outputFlag
 	kubeconfigOut string
 }
@@ -53,17 +54,26 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 		RunE: func(cmd *cobra.Command, _ []string) error { return runApply(cmd.Context(), streams, flags) },
 	}
 	flags.documentFlags.register(cmd)
+	flags.registerLock(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
 	return cmd
 }
 
-func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
-	a, err := flags.survey(ctx, streams)
+func runApply(ctx context.Context, streams Streams, flags applyFlags) (err error) {
+	a, err := flags.connect(ctx, streams)
 	if a != nil {
 		defer a.close()
 	}
 	if err != nil {
+		return err
+	}
+	ctx, unlock, err := flags.lock(ctx, streams, a.c)
+	if err != nil {
+		return errors.Join(a.unreached, err)
+	}
+	defer unlock(&err)
+	if err := flags.survey(ctx, streams, a); err != nil {
 		return err
 	}
 	release, err := flags.provide(ctx, streams, a.c, len(a.c.Nodes), flags.sends())

@@ -26,6 +26,7 @@ import (
 // restoreFlags are etcd restore's.
 type restoreFlags struct {
 	target
+	lockFlags
 	output     outputFlag
 	fromMember string
 	timeout    time.Duration
@@ -56,6 +57,7 @@ way carries on when the same command is run again.`,
 		},
 	}
 	flags.register(cmd)
+	flags.registerLock(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.fromMember, "from-member", "", "`name` of the control plane whose data is used")
@@ -64,7 +66,7 @@ way carries on when the same command is run again.`,
 	return cmd
 }
 
-func runEtcdRestore(ctx context.Context, streams Streams, flags restoreFlags, file string) error {
+func runEtcdRestore(ctx context.Context, streams Streams, flags restoreFlags, file string) (err error) {
 	source, err := flags.source(file)
 	if err != nil {
 		return err
@@ -75,6 +77,11 @@ func runEtcdRestore(ctx context.Context, streams Streams, flags restoreFlags, fi
 		return err
 	}
 	defer c.Close()
+	ctx, unlock, err := flags.lockHosts(ctx, streams, c) // a Lease would be the snapshot's
+	if err != nil {
+		return err
+	}
+	defer unlock(&err)
 	restore, err := phases.NewEtcdRestore(ctx, c, source)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/join"
+	"github.com/myadm/myadm/lock"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
@@ -20,6 +21,7 @@ const (
 	exitUsage       = 2
 	exitPreflight   = 3
 	exitChanges     = 4
+	exitLocked      = 5
 	exitInterrupted = 130
 )
 
@@ -42,6 +44,8 @@ func exitCode(ctx context.Context, err error) int {
 		invalid config.Errors
 		unknown *workflow.UnknownPhaseError
 		refused *phases.PreflightError
+		held    *lock.HeldError
+		lost    *lock.LostError
 	)
 	switch {
 	case err == nil:
@@ -52,6 +56,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &refused):
 		return exitPreflight
+	case errors.As(err, &held), errors.As(err, &lost) && lost.Taken():
+		return exitLocked
 	case err == errChanges: //nolint:errorlint // joined with a failure, it is a failure
 		return exitChanges
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/join"
+	"github.com/myadm/myadm/lock"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
@@ -27,6 +28,9 @@ func TestExitCodes(t *testing.T) {
 		{"unknown phase", errors.Join(&workflow.UnknownPhaseError{Name: "x"}), 2},
 		{"no token", fmt.Errorf("w-1: %w", join.ErrNoToken), 2},
 		{"refused by preflight", errors.Join(&workflow.PhaseError{Phase: "preflight", Host: "w-1", Err: refused}), 3},
+		{"locked by somebody", errors.Join(errors.New("no route to host"), &lock.HeldError{}), 5},
+		{"its lock was taken", &lock.LostError{By: lock.Record{User: "bob"}}, 5},
+		{"its lock was lost with the connection", errors.Join(errors.New("connection lost"), &lock.LostError{Err: errors.New("connection lost")}), 1},
 		{"refused by preflight, and a host that is away", errors.Join(errors.New("no route to host"), &workflow.PhaseError{Phase: "preflight", Err: refused}), 3},
 	}
 	for _, tt := range tests {

@@ -26,6 +26,7 @@ import (
 type initFlags struct {
 	target
 	selection
+	lockFlags
 	output        outputFlag
 	kubeconfigOut string
 	tokenTTL      time.Duration
@@ -72,6 +73,7 @@ func (f *initFlags) register(cmd *cobra.Command) {
 	f.target.register(cmd)
 	f.registerArtifacts(cmd)
 	f.selection.register(cmd)
+	f.registerLock(cmd)
 	f.output.register(cmd)
 	cmd.Flags().StringVar(&f.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
 	cmd.Flags().DurationVar(&f.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token in the join command")
@@ -134,7 +136,7 @@ func initPhases() []workflow.Phase {
 	return all
 }
 
-func runInit(ctx context.Context, streams Streams, flags initFlags) error {
+func runInit(ctx context.Context, streams Streams, flags initFlags) (err error) {
 	key, err := flags.key()
 	if err != nil {
 		return err
@@ -144,6 +146,11 @@ func runInit(ctx context.Context, streams Streams, flags initFlags) error {
 		return err
 	}
 	defer c.Close()
+	ctx, unlock, err := flags.lock(ctx, streams, c)
+	if err != nil {
+		return err
+	}
+	defer unlock(&err)
 	n, err := apply.Founder(ctx, c)
 	if err == nil && flags.placesVersion() {
 		err = apply.CheckVersion(ctx, c, n)

@@ -23,6 +23,7 @@ import (
 type joinFlags struct {
 	target
 	selection
+	lockFlags
 	output     outputFlag
 	token      string
 	hashes     []string
@@ -72,6 +73,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 	flags.target.register(cmd)
 	flags.registerArtifacts(cmd)
 	flags.selection.register(cmd)
+	flags.registerLock(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.token, "token", "", "bootstrap `token`, ID.SECRET")
@@ -98,6 +100,11 @@ func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint str
 	if unreached != nil && flags.token == "" && len(c.ControlPlanes()) == 0 {
 		return unreached // of the control plane, among others: there is nobody to ask for a token
 	}
+	ctx, unlock, err := flags.lock(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer unlock(&err)
 	present, nodes, err := join.Present(ctx, c)
 	if err != nil {
 		return errors.Join(unreached, err)

@@ -46,11 +46,14 @@ The form of -o json is described in docs/plan.md and docs/plan.schema.json.`,
 }
 
 func runPlan(ctx context.Context, streams Streams, flags planFlags) error {
-	a, err := flags.survey(ctx, streams)
+	a, err := flags.connect(ctx, streams)
 	if a != nil {
 		defer a.close()
 	}
 	if err != nil {
+		return err
+	}
+	if err := flags.survey(ctx, streams, a); err != nil {
 		return err
 	}
 	release, err := flags.provide(ctx, streams, a.c, 0, flags.sends()) // nothing is sent: the index says what hosts lack

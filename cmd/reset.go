@@ -21,6 +21,7 @@ import (
 type resetFlags struct {
 	target
 	selection
+	lockFlags
 	yes         bool
 	all         bool
 	force       bool
@@ -61,6 +62,7 @@ their old disks.`,
 	}
 	flags.target.register(cmd)
 	flags.selection.registerNames(cmd)
+	flags.registerLock(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&flags.yes, "yes", false, "do not ask")
 	f.BoolVar(&flags.all, "all", false, "every host of the document")
@@ -92,16 +94,21 @@ func runReset(ctx context.Context, streams Streams, flags resetFlags, names []st
 }
 
 // end cleans hosts whose cluster ends with them.
-func (f *resetFlags) end(ctx context.Context, streams Streams, cfg *config.Cluster, hosts []config.Host) error {
+func (f *resetFlags) end(ctx context.Context, streams Streams, cfg *config.Cluster, hosts []config.Host) (err error) {
 	cfg.Spec.Hosts = hosts // nobody else is needed
 	c, unreached := f.open(ctx, cfg, nil, streams)
 	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
-	_, err := runSteps(ctx, streams, f.selection, f.verbose, phases.Reset(c, c.Nodes))
+	ctx, unlock, err := f.lock(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer unlock(&err)
+	_, err = runSteps(ctx, streams, f.selection, f.verbose, phases.Reset(c, c.Nodes))
 	return errors.Join(unreached, err)
 }
 
 // leave takes hosts out of a cluster that goes on.
-func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Cluster, chosen []config.Host) error {
+func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Cluster, chosen []config.Host) (err error) {
 	if f.unreachable {
 		if err := f.wantGone(ctx, cfg, chosen); err != nil {
 			return err
@@ -120,6 +127,11 @@ func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Clu
 	if len(c.Nodes) == 0 {
 		return openErr
 	}
+	ctx, unlock, err := f.lock(ctx, streams, c)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer unlock(&err)
 	l, err := phases.NewLeave(ctx, c, leaving, f.force)
 	if err != nil {
 		return errors.Join(unreached, err)

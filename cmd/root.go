@@ -45,7 +45,7 @@ what is missing is made.
 Every flag can also be given as a variable: MYADM_BUNDLE for --bundle, MYADM_TOKEN for --token, and so on.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by preflight, 4 there is something to do
-(with --exit-code), 130 interrupted.`,
+(with --exit-code), 5 somebody else holds the cluster's lock, 130 interrupted.`,
 		Example: `  # a cluster from a document: the control plane first, then everything else
   myadm init -f cluster.yaml
   myadm join -f cluster.yaml

@@ -55,6 +55,9 @@ func runSteps(ctx context.Context, streams Streams, s selection, verbose bool, s
 	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: report}
 	summary, err := runner.Run(ctx, steps...)
 	done()
+	if lostLock(ctx, nil) != nil {
+		return summary, err // release tells of it
+	}
 	if ctx.Err() != nil {
 		return summary, fmt.Errorf("stopped; hint: run the same command again to carry on")
 	}

@@ -46,6 +46,16 @@ const recoverPatience = time.Minute
 // else the cluster's own. from is the version that the cluster says it has; unreached are the errors of hosts that did not
 // answer. There may be a cluster to close also with an error.
 func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version string) (c *cluster.Cluster, from string, unreached, err error) {
+	c, to, unreached, err := t.openHosts(ctx, streams, version)
+	if err != nil {
+		return c, "", unreached, err
+	}
+	from, err = t.ask(ctx, c, to)
+	return c, from, unreached, err
+}
+
+// openHosts is the part of connect that asks hosts alone. to is the version that argument, bundle or document name, if any.
+func (t *upgradeTarget) openHosts(ctx context.Context, streams Streams, version string) (c *cluster.Cluster, to string, unreached, err error) {
 	cfg, b, to, err := t.document(ctx, streams, version)
 	if err != nil {
 		return nil, "", nil, err
@@ -57,14 +67,19 @@ func (t *upgradeTarget) connect(ctx context.Context, streams Streams, version st
 	if len(c.ControlPlanes()) == 0 {
 		return c, "", unreached, errors.New("there is no control plane among the hosts; hint: -f with the cluster's document, or --host for each of its hosts")
 	}
+	return c, to, unreached, nil
+}
+
+// ask is the part of connect that asks the cluster, and may bring it back first.
+func (t *upgradeTarget) ask(ctx context.Context, c *cluster.Cluster, to string) (from string, err error) {
 	if err := t.learn(ctx, c); err != nil {
-		return c, "", unreached, err
+		return "", err
 	}
 	from = c.Config.Spec.KubernetesVersion
 	if to != "" {
 		c.Config.Spec.KubernetesVersion = to
 	}
-	return c, from, unreached, nil
+	return from, nil
 }
 
 // document reads the document, with its defaults, and opens the bundle. to is the version that argument, bundle or document

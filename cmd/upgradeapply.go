@@ -21,6 +21,7 @@ import (
 type upgradeFlags struct {
 	upgradeTarget
 	selection
+	lockFlags
 	output         outputFlag
 	force          bool
 	dryRun         bool
@@ -33,6 +34,7 @@ func (f *upgradeFlags) register(cmd *cobra.Command) {
 	f.registerSource(cmd.Flags())
 	f.selection.registerNames(cmd)
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 4*time.Minute, "limit for each component to become healthy, and for each node to become Ready")
+	f.registerLock(cmd)
 	f.output.register(cmd)
 	cmd.Flags().BoolVar(&f.force, "force", false, "go to an older patch release")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and change nothing")
@@ -79,7 +81,7 @@ Running it again carries on where it was stopped, and changes nothing when there
 	return cmd
 }
 
-func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, version string) error {
+func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, version string) (err error) {
 	if err := upgrade.CheckMaxUnavailable(flags.maxUnavailable); err != nil {
 		return usageError{fmt.Errorf("--max-unavailable: %w", err)}
 	}
@@ -87,14 +89,23 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 		return err
 	}
 	flags.mend = !flags.dryRun
-	c, from, unreached, err := flags.connect(ctx, streams, version)
+	c, to, unreached, err := flags.openHosts(ctx, streams, version)
 	if c != nil {
 		defer c.Close()
 	}
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
-	to := c.Config.Spec.KubernetesVersion
+	ctx, unlock, err := flags.lockUnless(ctx, streams, c, flags.dryRun)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer unlock(&err)
+	from, err := flags.ask(ctx, c, to)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	to = c.Config.Spec.KubernetesVersion
 	if flags.passesPreflight() {
 		if err := upgrade.CheckVersion(ctx, c, from, flags.force); err != nil {
 			return errors.Join(unreached, err)
@@ -194,15 +205,24 @@ On a control plane itself no document is needed: HOST is then its own name.`,
 	return cmd
 }
 
-func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, names []string) error {
+func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, names []string) (err error) {
 	if err := flags.check(); err != nil {
 		return err
 	}
 	flags.mend = !flags.dryRun
-	c, from, unreached, err := flags.connect(ctx, streams, flags.version)
+	c, to, unreached, err := flags.openHosts(ctx, streams, flags.version)
 	if c != nil {
 		defer c.Close()
 	}
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	ctx, unlock, err := flags.lockUnless(ctx, streams, c, flags.dryRun)
+	if err != nil {
+		return errors.Join(unreached, err)
+	}
+	defer unlock(&err)
+	from, err := flags.ask(ctx, c, to)
 	if err != nil {
 		return errors.Join(unreached, err)
 	}
@@ -210,7 +230,7 @@ func runUpgradeNode(ctx context.Context, streams Streams, flags upgradeFlags, na
 	if err != nil {
 		return errors.Join(unreached, usageError{err})
 	}
-	to := c.Config.Spec.KubernetesVersion
+	to = c.Config.Spec.KubernetesVersion
 	if err := upgrade.CheckNodes(ctx, c, from, nodes, flags.force); err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ type Client struct {
 
 	http     *http.Client
 	server   *url.URL
+	clock    *clock
 	patience time.Duration
 
 	mu     sync.Mutex
@@ -83,7 +84,8 @@ func connect(config *rest.Config, dial DialFunc, opts Options) (*Client, error) 
 		// Otherwise HTTPS_PROXY of the operator's machine would be dialled through the host.
 		config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 	}
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return bounded{next, timeout} })
+	serverClock := new(clock)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return dated{bounded{next, timeout}, serverClock} })
 
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -106,6 +108,7 @@ func connect(config *rest.Config, dial DialFunc, opts Options) (*Client, error) 
 		Dynamic:  dyn,
 		http:     httpClient,
 		server:   server,
+		clock:    serverClock,
 		patience: cmp.Or(opts.Patience, DefaultPatience),
 		served:   map[schema.GroupVersionKind]resource{},
 	}, nil

@@ -93,8 +93,12 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) error {
 	case http.MethodGet:
 		return s.get(w, r, at)
 	case http.MethodDelete:
-		if s.objects[at.key] == nil {
+		obj := s.objects[at.key]
+		if obj == nil {
 			return apierrors.NewNotFound(at.resource(), at.key.name.Name)
+		}
+		if err := preconditions(r, at, obj); err != nil {
+			return err
 		}
 		s.remove(at.key)
 		answer(w, http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Success"})
@@ -103,6 +107,24 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) error {
 		return s.write(w, r, at)
 	}
 	return apierrors.NewMethodNotSupported(at.resource(), r.Method)
+}
+
+// preconditions refuses to delete another object than the one that the request means.
+func preconditions(r *http.Request, at target, obj *unstructured.Unstructured) error {
+	data, err := io.ReadAll(r.Body)
+	if err != nil || len(data) == 0 {
+		return err
+	}
+	options := &metav1.DeleteOptions{}
+	gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
+	if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(data, &gvk, options); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	want := options.Preconditions
+	if want == nil || (want.UID == nil || *want.UID == obj.GetUID()) && (want.ResourceVersion == nil || *want.ResourceVersion == obj.GetResourceVersion()) {
+		return nil
+	}
+	return apierrors.NewConflict(at.resource(), obj.GetName(), fmt.Errorf("it is not the object of the preconditions"))
 }
 
 // target reads a path. For the path of a group and version it returns the kinds instead.
