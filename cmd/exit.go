@@ -54,12 +54,12 @@ func exitCode(ctx context.Context, err error) int {
 }
 
 // printError prints every error that was joined as one of its own, each on a line, hints on lines below.
-func printError(w io.Writer, err error) {
+func printError(w io.Writer, err error, mask func(string) string) {
 	if err == errChanges { //nolint:errorlint // as above
 		return
 	}
 	for _, e := range flatten(err) {
-		text := strings.ReplaceAll(e.Error(), "; hint: ", "\n  hint: ")
+		text := strings.ReplaceAll(mask(e.Error()), "; hint: ", "\n  hint: ")
 		fmt.Fprintf(w, "error: %s\n", text)
 	}
 }
