@@ -66,6 +66,9 @@ func printError(w io.Writer, err error, mask func(string) string) {
 
 // flatten takes apart what was joined. An error whose text says more than its parts do is kept whole.
 func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}

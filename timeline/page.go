@@ -46,14 +46,12 @@ type row struct {
 
 // bar is a span as a box.
 type bar struct {
-	Phase, Class    string
-	Hue             int     // of its phase
-	Left, Width     float64 // percent of the whole
-	Check           float64 // percent of the bar: looking, before changes are made
-	Title           string
-	Chain           bool
-	Began, Took     string
-	Host, Told, Err string
+	Phase, Class string
+	Hue          int     // of its phase
+	Left, Width  float64 // percent of the whole
+	Check        float64 // percent of the bar: looking, before changes are made
+	Title, Took  string
+	Chain        bool
 }
 
 type link struct {
@@ -155,9 +153,9 @@ func viewOf(run Run, events []workflow.Event) view {
 func barOf(s *span, hue int, percent func(time.Duration) float64) bar {
 	b := bar{
 		Phase: s.phase, Class: string(s.outcome), Hue: hue, Left: percent(s.began), Width: percent(s.took()), Check: 100, Chain: s.onChain,
-		Began: seconds(s.began), Took: seconds(s.took()), Host: nameOf(s.host), Told: strings.Join(s.told, ", "), Err: s.err,
+		Took: seconds(s.took()),
 	}
-	text := []string{fmt.Sprintf("%s on %s: %s, from %s on", s.phase, b.Host, b.Took, b.Began)}
+	text := []string{fmt.Sprintf("%s on %s: %s, from %s on", s.phase, nameOf(s.host), b.Took, seconds(s.began))}
 	switch {
 	case s.applied > 0 && s.took() > 0:
 		b.Check = round(100 * float64(s.applied-s.began) / float64(s.took()))
@@ -177,7 +175,7 @@ func barOf(s *span, hue int, percent func(time.Duration) float64) bar {
 		text = append(text, s.short)
 	}
 	if len(s.told) > 0 {
-		text = append(text, "it said: "+b.Told)
+		text = append(text, "it said: "+strings.Join(s.told, ", "))
 	}
 	b.Title = strings.Join(text, "\n")
 	return b
