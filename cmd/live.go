@@ -4,31 +4,39 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 
 	"github.com/myadm/myadm/workflow"
 )
 
-// liveView is a terminal's view of a run: a line for every phase that runs, which stays as what has become of it when it has
-// ended, above those that still run. The cursor is never hidden and no mode of the terminal changed, so that a run that is
-// ended at any moment leaves nothing to put right.
+// liveView is a terminal's view of a run: a line for every phase that runs and one for the time, which are drawn anew ten
+// times a second. Above them stays, as one line each, what has become of the phases that have ended. The cursor is never
+// hidden and no mode of the terminal changed, so that a run that is ended at any moment leaves nothing to put right.
 type liveView struct {
+	w       io.Writer
 	verbose bool
+	began   time.Time
 	pool    *mpb.Progress
-	mu      sync.Mutex
-	phases  map[string]*livePhase
+	bar     *mpb.Bar // all lines that are drawn anew; the first of them is a bar to mpb
+	told    sync.Mutex // held while an event is told: what it prints comes in order
+
+	mu      sync.Mutex   // not held while something is printed: that waits for lines to be drawn
+	running []*livePhase // in the order in which they began
 }
 
 // livePhase is a phase's line.
 type livePhase struct {
-	bar     *mpb.Bar
-	mu      sync.Mutex
+	name    string
 	started time.Time
 	ended   time.Duration // zero while it runs
 	open    int           // steps of this name that run
@@ -47,63 +55,125 @@ type liveHost struct {
 }
 
 func newLiveView(w io.Writer, verbose bool) *liveView {
-	return &liveView{
-		verbose: verbose, phases: map[string]*livePhase{},
-		pool: mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(100*time.Millisecond), mpb.WithAutoRefresh(), mpb.PopCompletedMode()),
+	v := &liveView{
+		w: w, verbose: verbose, began: time.Now(),
+		pool: mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(100*time.Millisecond), mpb.WithAutoRefresh()),
 	}
+	v.bar = v.pool.New(0, mpb.NopStyle(), mpb.BarFillerTrim(), mpb.BarExtender(mpb.BarFillerFunc(v.draw), true), mpb.PrependDecorators(
+		decor.Any(func(decor.Statistics) string { return fmt.Sprintf("  %.0fs", time.Since(v.began).Seconds()) }),
+	))
+	return v
 }
 
+// close ends the view: what still runs stays as it was last.
 func (v *liveView) close() {
+	v.told.Lock()
+	defer v.told.Unlock()
 	v.mu.Lock()
-	for _, p := range v.phases {
-		p.end(time.Now())
+	var lines []string
+	for _, p := range v.running {
+		p.ended = max(time.Since(p.started), time.Millisecond)
+		lines = append(lines, v.last(p))
 	}
+	v.running = nil
 	v.mu.Unlock()
+	v.print(lines)
+	v.bar.Abort(true)
 	v.pool.Wait()
 }
 
-func (v *liveView) report(e workflow.Event) {
-	v.mu.Lock()
-	p := v.phases[e.Phase]
-	if e.Kind == workflow.PhaseStarted {
-		p = v.start(e)
+// print has lines stay above those that are drawn anew.
+func (v *liveView) print(lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(v.pool, printable(line))
 	}
-	v.mu.Unlock()
-	if p == nil {
-		return
+}
+
+// last is the line of a phase that has ended.
+func (v *liveView) last(p *livePhase) string {
+	columns, _ := sizeOf(v.w)
+	return runewidth.Truncate(p.line(time.Now(), columns), columns, "…")
+}
+
+// draw writes the lines of the phases that run, the last one first, as mpb turns them around.
+func (v *liveView) draw(w io.Writer, s decor.Statistics) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, rows := sizeOf(v.w)
+	shown, most := v.running, rows-2
+	if len(shown) > most { // the oldest are what everything waits for
+		more := fmt.Sprintf("  and %d more phases", len(shown)-most+1)
+		fmt.Fprintln(w, runewidth.Truncate(more, s.AvailableWidth, "…"))
+		shown = shown[:most-1]
+	}
+	now := time.Now()
+	for _, p := range slices.Backward(shown) {
+		fmt.Fprintln(w, runewidth.Truncate(printable(p.line(now, s.AvailableWidth)), s.AvailableWidth, "…"))
+	}
+	return nil
+}
+
+// sizeOf is a terminal's size; what is none, or has none, is taken for one of minRows by wideRow.
+func sizeOf(w io.Writer) (columns, rows int) {
+	if f, ok := w.(*os.File); ok {
+		if c, r, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && r > 0 {
+			return c, max(r, 4)
+		}
+	}
+	return wideRow, minRows
+}
+
+func (v *liveView) report(e workflow.Event) {
+	v.told.Lock()
+	defer v.told.Unlock()
+	v.print(v.take(e))
+}
+
+// take makes an event part of what is drawn, and returns the lines that stay.
+func (v *liveView) take(e workflow.Event) (lines []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := slices.IndexFunc(v.running, func(p *livePhase) bool { return p.name == e.Phase })
+	if e.Kind == workflow.PhaseStarted {
+		if i < 0 {
+			v.running = append(v.running, newLivePhase(e))
+		} else {
+			v.running[i].join(e)
+		}
+		return nil
 	}
 	where := cmp.Or(e.Host, "cluster")
 	if e.Kind == workflow.Warning {
-		fmt.Fprintln(v.pool, printable(where+": warning: "+e.Message))
+		lines = append(lines, where+": warning: "+e.Message)
 	}
 	if v.verbose && e.Kind == workflow.Applying {
 		for _, c := range e.Changes {
-			fmt.Fprintln(v.pool, printable(where+": "+e.Phase+": "+describe(c)))
+			lines = append(lines, where+": "+e.Phase+": "+describe(c))
 		}
 	}
-	p.take(e)
-}
-
-// start gives a phase its line. Steps of one name, for different hosts, share it.
-func (v *liveView) start(e workflow.Event) *livePhase {
-	if p := v.phases[e.Phase]; p != nil && p.join(e) {
-		return p
+	if i < 0 {
+		return lines
 	}
-	p := newLivePhase(e)
-	v.phases[e.Phase] = p
-	p.bar = v.pool.New(0, mpb.NopStyle(), mpb.BarFillerTrim(), mpb.PrependDecorators(
-		decor.Any(func(s decor.Statistics) string { return p.line(e.Phase, time.Now(), s.AvailableWidth) }),
-	))
-	return p
+	p := v.running[i]
+	p.take(e)
+	if p.ended > 0 {
+		v.running = slices.Delete(v.running, i, i+1)
+		lines = append(lines, v.last(p))
+	}
+	return lines
 }
 
 func newLivePhase(e workflow.Event) *livePhase {
-	return &livePhase{started: e.Time, open: 1, hosts: max(e.Hosts, 1), running: map[string]*liveHost{}, bytes: map[string][2]int64{}}
+	return &livePhase{name: e.Phase, started: e.Time, open: 1, hosts: max(e.Hosts, 1), running: map[string]*liveHost{}, bytes: map[string][2]int64{}}
+}
+
+// join adds the hosts of another step of the same name.
+func (p *livePhase) join(e workflow.Event) {
+	p.open++
+	p.hosts += max(e.Hosts, 1)
 }
 
 func (p *livePhase) take(e workflow.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch e.Kind {
 	case workflow.Checking:
 		p.on(e).doing = "checking"
@@ -124,7 +194,7 @@ func (p *livePhase) take(e workflow.Event) {
 	case workflow.PhaseEnded:
 		p.open--
 		if p.open == 0 {
-			p.finish(e.Time)
+			p.ended = max(e.Time.Sub(p.started), time.Millisecond)
 		}
 	}
 }
@@ -137,35 +207,6 @@ func (p *livePhase) on(e workflow.Event) *liveHost {
 		p.running[e.Host] = h
 	}
 	return h
-}
-
-// join adds the hosts of another step to a line that has not ended.
-func (p *livePhase) join(e workflow.Event) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended > 0 {
-		return false
-	}
-	p.open++
-	p.hosts += max(e.Hosts, 1)
-	return true
-}
-
-func (p *livePhase) end(at time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.finish(at)
-}
-
-// finish ends the line. p.mu is held.
-func (p *livePhase) finish(at time.Time) {
-	if p.ended > 0 {
-		return
-	}
-	p.ended = max(at.Sub(p.started), time.Millisecond)
-	if p.bar != nil {
-		p.bar.SetTotal(-1, true)
-	}
 }
 
 // slowest is the host that the phase has been under way on for longest.
@@ -186,9 +227,7 @@ const (
 
 // line is the phase as one line of text: hosts done of all, bytes, time, and the host that it waits for. What is most
 // important comes first; the view cuts off what a terminal has no room for.
-func (p *livePhase) line(name string, now time.Time, width int) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (p *livePhase) line(now time.Time, width int) string {
 	mark, elapsed := "·", p.ended
 	switch {
 	case len(p.failed) > 0:
@@ -201,7 +240,7 @@ func (p *livePhase) line(name string, now time.Time, width int) string {
 	if elapsed == 0 {
 		elapsed = max(now.Sub(p.started), 0)
 	}
-	parts := []string{fmt.Sprintf("%s %-18s %*d/%d %6.1fs", mark, name, len(fmt.Sprint(p.hosts)), p.done, p.hosts, elapsed.Seconds())}
+	parts := []string{fmt.Sprintf("%s %-18s %*d/%d %6.1fs", mark, p.name, len(fmt.Sprint(p.hosts)), p.done, p.hosts, elapsed.Seconds())}
 	var done, total int64
 	for _, b := range p.bytes {
 		done, total = done+b[0], total+b[1]
@@ -231,7 +270,7 @@ func (p *livePhase) line(name string, now time.Time, width int) string {
 	case at != nil:
 		parts = append(parts, fmt.Sprintf("%s: %s", slow, at.doing))
 	}
-	return printable(strings.Join(parts, "  "))
+	return strings.Join(parts, "  ")
 }
 
 // printable is text without what a terminal would take for more than text: hosts have a say in it.
