@@ -27,7 +27,7 @@ type liveView struct {
 	verbose bool
 	began   time.Time
 	pool    *mpb.Progress
-	bar     *mpb.Bar // all lines that are drawn anew; the first of them is a bar to mpb
+	bar     *mpb.Bar   // all lines that are drawn anew; the first of them is a bar to mpb
 	told    sync.Mutex // held while an event is told: what it prints comes in order
 
 	mu      sync.Mutex   // not held while something is printed: that waits for lines to be drawn
