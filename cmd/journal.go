@@ -36,6 +36,7 @@ type journal struct {
 	log      *debuglog.Log // nil: there is none, or not yet
 	tried    bool          // to open it
 	events   []workflow.Event
+	pace     pace // of what the log has of progress
 	outcomes []workflow.Outcome
 }
 
@@ -133,13 +134,16 @@ func (j *journal) record(e workflow.Event) {
 	if j == nil || !j.kept {
 		return
 	}
-	logEvent(j.logger().Handler(), e)
-	if e.Kind == workflow.Progress {
-		return // there are many, and they end in an event of another kind
-	}
+	h := j.logger().Handler()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.events = append(j.events, e)
+	switch {
+	case e.Kind != workflow.Progress:
+		j.events = append(j.events, e)
+		logEvent(h, e)
+	case j.pace.due(e): // there are many, and they end in an event of another kind
+		logEvent(h, e)
+	}
 }
 
 // span keeps, for the timeline, what was done on a host without being a phase.

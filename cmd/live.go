@@ -265,6 +265,8 @@ func (p *livePhase) line(now time.Time, width int) string {
 	case p.ended > 0 && p.done == p.hosts:
 		parts = append(parts, "unchanged")
 	case p.ended > 0:
+	case at == nil && p.done > 0:
+		parts = append(parts, "other hosts are not there yet")
 	case at != nil && slow == "":
 		parts = append(parts, at.doing)
 	case at != nil:

@@ -147,6 +147,7 @@ func TestLivePhaseLine(t *testing.T) {
 		{"the slow host changes", append(both, event(workflow.Applying, "w-2", 3)), 100, "· images             0/2   60.0s  w-2: changing"},
 		{"what it does", append(both, doing("w-2", "import")), 100, "· images             0/2   60.0s  w-2: import"},
 		{"what would move the cursor", append(both, doing("w-2", "a\x1b[2J\nb")), 100, "· images             0/2   60.0s  w-2: a[2J b"},
+		{"nobody is there", []workflow.Event{event(workflow.Unchanged, "w-2", 4)}, 100, "· images             1/2   60.0s  other hosts are not there yet"},
 		{"the next slow host", append(both, event(workflow.Unchanged, "w-2", 4)), 100, "· images             1/2   60.0s  w-1: checking"},
 		{"sending", append(both, sent("w-2", 512, 1024), sent("w-1", 512, 1024)), 100, "· images             0/2   60.0s  [==========          ]  1.0 KiB of 2.0 KiB  w-2: sent 512 B"},
 		{"sending on a narrow terminal", append(both, sent("w-2", 512, 1024)), 80, "· images             0/2   60.0s  512 B of 1.0 KiB  w-2: sent 512 B"},

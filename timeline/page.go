@@ -139,8 +139,8 @@ func viewOf(run Run, events []workflow.Event) view {
 	v.ChainShare = fmt.Sprintf("%.0f %%", percent(onChain))
 	for _, t := range all {
 		l := line{
-			Phase: t.phase, Short: t.short, Took: seconds(t.took()), Share: fmt.Sprintf("%.0f %%", percent(t.took())), Hosts: len(t.spans),
-			Slowest: nameOf(t.slowest.host), SlowestTook: seconds(t.slowest.took()), Median: seconds(t.median()), Bar: percent(t.took()),
+			Phase: t.phase, Short: t.short, Took: seconds(t.took), Share: fmt.Sprintf("%.0f %%", percent(t.took)), Hosts: len(t.spans),
+			Slowest: nameOf(t.slowest.host), SlowestTook: seconds(t.slowest.took()), Median: seconds(t.median()), Bar: percent(t.took),
 		}
 		for _, s := range t.spans {
 			l.Changes += s.changes

@@ -175,12 +175,10 @@ func closer(a, b, s *span) bool {
 type total struct {
 	phase, short string
 	spans        []*span
-	began, ended time.Duration
+	took         time.Duration // in which it was under way on any host
+	until        time.Duration // the last end so far
 	slowest      *span
 }
-
-// took is from the first host's beginning to the last one's end.
-func (t *total) took() time.Duration { return t.ended - t.began }
 
 // median is the time that half of the hosts took at most.
 func (t *total) median() time.Duration {
@@ -199,17 +197,20 @@ func totals(spans []*span) []*total {
 	for _, s := range spans {
 		t := byPhase[s.phase]
 		if t == nil {
-			t = &total{phase: s.phase, short: s.short, began: s.began, slowest: s}
+			t = &total{phase: s.phase, short: s.short, slowest: s}
 			byPhase[s.phase] = t
 			all = append(all, t)
 		}
 		t.spans = append(t.spans, s)
-		t.ended = max(t.ended, s.ended)
+		if s.ended > t.until { // spans come in the order in which they began
+			t.took += s.ended - max(s.began, t.until)
+			t.until = s.ended
+		}
 		if s.took() > t.slowest.took() {
 			t.slowest = s
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *total) int { return cmp.Compare(b.took(), a.took()) })
+	slices.SortStableFunc(all, func(a, b *total) int { return cmp.Compare(b.took, a.took) })
 	return all
 }
 

@@ -182,3 +182,22 @@ func TestBarsHaveRoom(t *testing.T) {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 }
+
+// A phase that is at work early on one host and late on another did not take all the time between.
+func TestTimesOfPhases(t *testing.T) {
+	var s story
+	s.did("p", "h1", 0, 0, 1000)
+	s.did("p", "h2", 500, 0, 2000)
+	s.did("p", "h3", 600, 0, 700)
+	s.did("p", "h4", 8000, 0, 9000)
+	s.did("q", "", 2000, 0, 8000)
+	page := write(t, run(9*time.Second), s)
+	_, section, _ := strings.Cut(page, "the longest first")
+	var got []string
+	for _, m := range regexp.MustCompile(`<tr data-phase="([^"]*)"><td>[^<]*</td><td class="n">([^<]*)</td>`).FindAllStringSubmatch(section, -1) {
+		got = append(got, m[1]+" "+m[2])
+	}
+	if diff := cmp.Diff([]string{"q 6.0 s", "p 3.0 s"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
