@@ -53,6 +53,7 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runApply(cmd.Context(), streams, flags) },
 	}
+	keep(cmd)
 	flags.documentFlags.register(cmd)
 	flags.registerLock(cmd)
 	flags.output.register(cmd)

@@ -65,23 +65,26 @@ func exitCode(ctx context.Context, err error) int {
 }
 
 // printError prints every error that was joined as one of its own, each on a line, hints on lines below.
-func printError(w io.Writer, err error) {
+func printError(w io.Writer, err error, mask func(string) string) {
 	var told toldError
 	if err == errChanges || errors.As(err, &told) { //nolint:errorlint // as above
 		return
 	}
 	for _, e := range flatten(err) {
-		fmt.Fprintf(w, "error: %s\n", hintBelow(e))
+		fmt.Fprintf(w, "error: %s\n", hintBelow(mask(e.Error())))
 	}
 }
 
 // printWarning prints what does not stop a command as printError does what stops one.
-func printWarning(w io.Writer, err error) { fmt.Fprintf(w, "warning: %s\n", hintBelow(err)) }
+func printWarning(w io.Writer, err error) { fmt.Fprintf(w, "warning: %s\n", hintBelow(err.Error())) }
 
-func hintBelow(err error) string { return strings.ReplaceAll(err.Error(), "; hint: ", "\n  hint: ") }
+func hintBelow(text string) string { return strings.ReplaceAll(text, "; hint: ", "\n  hint: ") }
 
 // flatten takes apart what was joined. An error whose text says more than its parts do is kept whole.
 func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}

@@ -241,7 +241,7 @@ func TestPlanTellsItsEnd(t *testing.T) {
 				t.Errorf("it ends with %d, %v", code, err)
 			}
 			if err != nil {
-				printError(&errs, err)
+				printError(&errs, err, strings.Clone)
 			}
 			if (errs.Len() > 0) != tt.stderr || json.Valid(out.Bytes()) != tt.json {
 				t.Errorf("it tells %q, and besides %q", out.String(), errs.String())

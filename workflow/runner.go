@@ -227,6 +227,7 @@ func (r *run) one(ctx context.Context, p Phase, h host.Host) bool {
 		return false
 	}
 
+	r.report(event(Checking))
 	changes, err := p.Check(ctx, reader)
 	if err != nil {
 		return fail(err)
