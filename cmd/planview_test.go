@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/myadm/myadm/cluster"
@@ -120,23 +118,6 @@ func plans(t testing.TB) map[string]*planned {
 	return map[string]*planned{"nothing": nothing, "edited": edited, "bare": bare, "half": half, "lost": lost}
 }
 
-func planGolden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", "plan", file)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
-
 func TestWritePlan(t *testing.T) {
 	for _, tt := range []struct {
 		plan, file string
@@ -156,7 +137,7 @@ func TestWritePlan(t *testing.T) {
 			if err := writePlan(&out, plans(t)[tt.plan].document(), tt.opts); err != nil {
 				t.Fatal(err)
 			}
-			planGolden(t, tt.file, out.Bytes())
+			golden(t, "plan/"+tt.file, out.Bytes())
 			if !tt.opts.Color && bytes.ContainsRune(out.Bytes(), '\x1b') {
 				t.Error("there is an escape in what has no colors")
 			}
@@ -187,7 +168,7 @@ func TestPlanSchema(t *testing.T) {
 		if err := writeJSON(&out, p.document()); err != nil {
 			t.Fatal(err)
 		}
-		planGolden(t, name+".json", out.Bytes())
+		golden(t, "plan/"+name+".json", out.Bytes())
 		if err := schema.Validate(decodeJSON(t, out.Bytes())); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -34,6 +34,13 @@ func New(obj *unstructured.Unstructured) Difference {
 	return Difference{Object: RefOf(obj), Create: true, is: desired(obj).Object}
 }
 
+// Between is the Difference of two states of an object.
+func Between(was, is *unstructured.Unstructured) Difference {
+	d := Difference{Object: RefOf(is), was: desired(was).Object, is: desired(is).Object}
+	d.Paths = changed(d.was, d.is)
+	return d
+}
+
 // Diff says what Apply would do, in the order of objs; objects that are as they should be are left out. The API server
 // works it out by a dry run, so defaulting and admission make no noise, nor do fields of other managers. All errors are
 // returned together, beside the differences that could be told.
@@ -70,8 +77,7 @@ func diffOne(ctx context.Context, r Reader, obj *unstructured.Unstructured) (Dif
 		if err != nil {
 			return Difference{}, err
 		}
-		d = Difference{Object: ref, was: desired(live).Object, is: desired(applied).Object}
-		if d.Paths = changed(d.was, d.is); len(d.Paths) == 0 {
+		if d = Between(live, applied); len(d.Paths) == 0 {
 			return Difference{}, nil
 		}
 		seen = live.GetResourceVersion()

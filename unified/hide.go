@@ -16,12 +16,12 @@ var keyData = regexp.MustCompile(`client-key-data"?:[ \t]*\S`)
 // secretParts are the parts of a line that are hidden: the first group of each. What is known to be secret as a whole does
 // not come here; these are for passwords in the middle of what is public.
 var secretParts = []*regexp.Regexp{
-	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://([^/\s"']+)@`),                                  // who logs in at a URL, such as a proxy's
-	regexp.MustCompile(`\bAuthorization"?\s*[:=]\s*(\S.*)$`),                                      // of HTTP, as in hosts.toml
-	regexp.MustCompile(`(?:^|["'{,])\s*(?:- )?"?(?:token|password|passphrase)"?:\s+(\S.*)$`),      // of kubeconfigs, and of others like them
-	regexp.MustCompile(`--[a-z0-9-]*(?:password|passwd|secret|token|api-key)[= ]\s*"?([^\s",]+)`), // of flags; --token-auth-file names a file
-	regexp.MustCompile(`\b` + secretVariable + `\s*=\s*(\S.*)$`),                                  // of environment files and units
-	regexp.MustCompile(`"?name"?:\s*["']?` + secretVariable + `["']?,\s*"?value"?:\s*([^}]*)`),    // of pods, on one line
+	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://([^/\s"']+)@`),                                                        // who logs in at a URL, such as a proxy's
+	regexp.MustCompile(`\bAuthorization"?\s*[:=]\s*(\S.*)$`),                                                            // of HTTP, as in hosts.toml
+	regexp.MustCompile(`(?:^|["'{,])\s*(?:- )?"?(?:token|password|passphrase|secret|client-?_?[sS]ecret)"?:\s+(\S.*)$`), // of kubeconfigs, and of others like them
+	regexp.MustCompile(`--[a-z0-9-]*(?:password|passwd|secret|token|api-key)[= ]\s*"?([^\s",]+)`),                       // of flags; --token-auth-file names a file
+	regexp.MustCompile(`\b` + secretVariable + `\s*=\s*(\S.*)$`),                                                        // of environment files and units
+	regexp.MustCompile(`"?name"?:\s*["']?` + secretVariable + `["']?,\s*"?value"?:\s*([^}]*)`),                          // of pods, on one line
 }
 
 // secretVariable is a variable of the environment whose name says that it is a secret.

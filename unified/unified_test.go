@@ -66,6 +66,8 @@ func TestHide(t *testing.T) {
 		{"a kubeconfig's user", "  user:\n    token: MARKER\n    password: MARKER", "  user:\n    token: ***\n    password: ***"},
 		{"in braces", `user: {name: x, password: MARKER}`, `user: {name: x, password: ***`},
 		{"a text in quotes that begins with it", `conf: "password: MARKER \n"`, `conf: "password: ***\n"`},
+		{"an EncryptionConfiguration", "      keys:\n      - name: k\n        secret: MARKER\n", "      keys:\n      - name: k\n        secret: ***\n"},
+		{"a volume", "  secret:\n    secretName: name\n  automountServiceAccountToken: false\n", "  secret:\n    secretName: name\n  automountServiceAccountToken: false\n"},
 		{"JSON", `  "token": "MARKER"`, `  "token": ***`},
 		{"a flag", "- --basic-password=MARKER\n- --token-auth-file=/etc/tokens\n", "- --basic-password=***\n- --token-auth-file=/etc/tokens\n"},
 		{"an environment", "Environment=AWS_SECRET_ACCESS_KEY=MARKER\nNO_PROXY=a,b\nexport API_KEY = MARKER", "Environment=AWS_SECRET_ACCESS_KEY=***\nNO_PROXY=a,b\nexport API_KEY = ***"},

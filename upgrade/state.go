@@ -157,11 +157,13 @@ func (m machine) changes() []workflow.Change {
 	return changes
 }
 
-// manifests are the static pods as they are to be.
+// manifests are the static pods as they are to be; the diff of a piece comes with it.
 func (m machine) manifests() []host.File {
 	var files []host.File
 	for _, p := range m.pods {
-		files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
+		if p.changes() {
+			files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
+		}
 	}
 	return files
 }
