@@ -228,9 +228,12 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 	}
 }
 
+// fewWords is the end of a message about a word that is none of a few.
+var fewWords = regexp.MustCompile(`(?m)(did you mean .*|; hint: use [\w-]+(, [\w-]+)* or [\w-]+)$`)
+
 // isSimple reports errors that a schema can see.
 func isSimple(err error) bool {
-	return slices.ContainsFunc([]string{": unknown field", ": expected ", ": not a duration", ": the item is empty", "did you mean"},
+	return fewWords.MatchString(err.Error()) || slices.ContainsFunc([]string{": unknown field", ": expected ", ": not a duration", ": the item is empty"},
 		func(sign string) bool { return strings.Contains(err.Error(), sign) })
 }
 
