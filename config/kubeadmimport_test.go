@@ -180,7 +180,7 @@ kubernetesVersion: v1.12.0
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
-		if c.Spec.KubeProxy != nil && len(c.Spec.KubeProxy) != 0 {
+		if len(c.Spec.KubeProxy) > 0 {
 			t.Errorf("%s: kubeProxy is %v", tt.name, c.Spec.KubeProxy)
 		}
 	}
