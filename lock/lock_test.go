@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -265,6 +266,31 @@ func TestAllAtOnce(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
+}
+
+// Who does not get the first host leaves the others alone, or who has it would stumble over them.
+func TestTheFirstHostDecides(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	h1 := lock.Host{ID: "h1", Host: elsewhere{machine(t, "h1").Host, "h1"}}
+	h2 := lock.Host{ID: "h2", Host: elsewhere{machine(t, "h2").Host, "h2"}}
+	acquire(t, by("ann", path), h1)
+	var asked atomic.Int64
+	h2.Host = counted{h2.Host, &asked}
+	wantHeld(t, "ann", by("bob", path), h2, h1)
+	if asked.Load() > 0 {
+		t.Error("the second host was locked, and the first one was not")
+	}
+}
+
+// counted is a host that counts its commands.
+type counted struct {
+	host.Host
+	asked *atomic.Int64
+}
+
+func (c counted) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
+	c.asked.Add(1)
+	return c.Host.Run(ctx, cmd)
 }
 
 // elsewhere is a host whose lock file is its own, on a machine that is shared.
