@@ -59,7 +59,7 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look fun
 				if !m.stays {
 					changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + c.Node(r).Spec.Name, Detail: "drain, start in the new version, uncordon"})
 				}
-				return changes, phases.ShowFiles(ctx, r, changes, m.manifests()...)
+				return changes, nil
 			}
 			return unsettled(ctx, c, c.Node(r), m)
 		},
