@@ -111,7 +111,7 @@ func (t *translation) clusterWide() {
 		if d == nil {
 			d, path = t.init, "InitConfiguration"
 		}
-		t.say(d, path, "set networking.podSubnet to the network plugin's", "is not given: kubeadm leaves pods' addresses to the network plugin then, and myadm gives nodes parts of its default, 10.244.0.0/16")
+		t.say(d, path, "set networking.podSubnet to the network plugin's", "no pod subnet is given: kubeadm leaves pods' addresses to the network plugin then, and myadm gives nodes parts of its default, 10.244.0.0/16")
 	}
 }
 

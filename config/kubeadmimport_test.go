@@ -165,7 +165,7 @@ kubernetesVersion: v1.12.0
 7:31: ClusterConfiguration.etcd.local.serverCertSANs: etcd's certificates have the names that kubeadm gives by itself, and no further ones
 8:29: ClusterConfiguration.scheduler.extraVolumes[0].name: "A" is not a volume's name; hint: use small letters, digits and -
 9:1: ClusterConfiguration.kubernetesVersion: Kubernetes v1.12.0 is not supported; hint: use v1.36 or v1.37, such as v1.37.2`},
-		{"no pod subnet", "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n", "1:1: ClusterConfiguration.networking.podSubnet: is not given: kubeadm leaves pods' addresses to the network plugin then, and myadm gives nodes parts of its default, 10.244.0.0/16; hint: set networking.podSubnet to the network plugin's"},
+		{"no pod subnet", "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n", "1:1: ClusterConfiguration.networking.podSubnet: no pod subnet is given: kubeadm leaves pods' addresses to the network plugin then, and myadm gives nodes parts of its default, 10.244.0.0/16; hint: set networking.podSubnet to the network plugin's"},
 		{"several control planes and no load balancer", clusterHead + "controlPlaneEndpoint: 192.0.2.1\n---\n" + initHead + "localAPIEndpoint: {advertiseAddress: 192.0.2.1}\n---\n" + joinHead + "nodeRegistration: {name: b}\ncontrolPlane: {localAPIEndpoint: {bindPort: 7443}}\n",
 			`4:1: ClusterConfiguration.controlPlaneEndpoint: is the address of one control plane, 192.0.2.1: in the document every node has a load balancer of its own instead; hint: name your load balancer in the document, or leave it so
 13:35: JoinConfiguration.controlPlane.localAPIEndpoint.bindPort: is another than the first control plane's, and in the document all API servers have the port 6443`},
