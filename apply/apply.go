@@ -45,7 +45,7 @@ func Steps(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.S
 		phases.Certs(c, founder), // before all else: what the others share comes from here
 		phases.Kubeconfigs(c, founder),
 		workflow.Parallel(
-			workflow.Sequence(
+			workflow.Leading( // the others wait for its API server and its etcd
 				workflow.Parallel(
 					phases.Prepare(c, []*cluster.Node{founder}),
 					phases.StaticPods(c, founder),

@@ -53,6 +53,7 @@ how it reaches them: they download, pass it on to each other, or are sent all of
 	flags.target.register(cmd)
 	flags.registerArtifacts(cmd)
 	flags.selection.register(cmd)
+	flags.registerConcurrency(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
 	cmd.Flags().DurationVar(&flags.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token for hosts that are not in the document")
@@ -78,6 +79,7 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) error {
 	if err := resolveVersion(ctx, streams, cfg); err != nil {
 		return err
 	}
+	flags.dials = flags.concurrency
 	c, unreached := flags.open(ctx, cfg, b, streams)
 	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
 	if len(c.ControlPlanes()) == 0 {

@@ -72,6 +72,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 	flags.target.register(cmd)
 	flags.registerArtifacts(cmd)
 	flags.selection.register(cmd)
+	flags.registerConcurrency(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.token, "token", "", "bootstrap `token`, ID.SECRET")
@@ -85,6 +86,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 }
 
 func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint string) (err error) {
+	flags.dials = flags.concurrency
 	opts, err := flags.options(endpoint)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ type selection struct {
 	only, skip      []string
 	ignorePreflight []string
 	timeout         time.Duration
+	concurrency     uint // hosts in work at once; zero: all
 }
 
 func (s *selection) register(cmd *cobra.Command) {
@@ -27,6 +28,11 @@ func (s *selection) register(cmd *cobra.Command) {
 
 func (s *selection) registerIgnore(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
+}
+
+// registerConcurrency is for commands that act on many hosts.
+func (s *selection) registerConcurrency(cmd *cobra.Command) {
+	cmd.Flags().UintVar(&s.concurrency, "concurrency", 0, "`number` of hosts to connect to and to work on at once; 0 for all")
 }
 
 // registerNames adds the flags that name phases, and no others.
@@ -52,7 +58,7 @@ func (s *selection) sends() bool {
 // runSteps runs a workflow and tells of it on Err.
 func runSteps(ctx context.Context, streams Streams, s selection, verbose bool, steps []workflow.Step) (workflow.Summary, error) {
 	report, done := newReporter(streams.Err, verbose)
-	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: report}
+	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: report, Concurrency: int(s.concurrency)}
 	summary, err := runner.Run(ctx, steps...)
 	done()
 	if ctx.Err() != nil {

@@ -209,3 +209,26 @@ func TestLinkSSHConfig(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want.String())
 	}
 }
+
+// A round trip takes the latency, and so does the connection before it; many bytes take no longer than few.
+func TestLinkIsLong(t *testing.T) {
+	const latency = 100 * time.Millisecond
+	k := newTestLink(t, 0, "h1")
+	k.SetLatency(latency)
+	for _, size := range []int{1, 8 << 20} {
+		said := make([]byte, size)
+		began := time.Now()
+		answer, err := ask(k, "h1", said)
+		if err != nil || len(answer) != 2*size {
+			t.Errorf("%d bytes came back, %v", len(answer), err)
+		}
+		// What moves 16 KiB for each way would take a minute for the larger one.
+		if took := time.Since(began); took < 2*latency || took > 20*time.Second {
+			t.Errorf("%d bytes took %s, want two round trips", size, took)
+		}
+	}
+	k.SetLatency(0)
+	if answer, err := ask(k, "h1", []byte("short")); err != nil || string(answer) != "shortshort" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
