@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"sigs.k8s.io/yaml"
 
 	"github.com/myadm/myadm/e2e/lab/delay"
 )
@@ -244,6 +245,35 @@ func (k *Link) Address(host string) (netip.AddrPort, error) {
 		}
 	}
 	return netip.AddrPort{}, fmt.Errorf("no link to host %q", host)
+}
+
+// Document is a Cluster document in which every host of the link is reached by its proxy. To the other hosts they have the
+// addresses that they had.
+func (k *Link) Document(document []byte) ([]byte, error) {
+	var all map[string]any
+	if err := yaml.Unmarshal(document, &all); err != nil {
+		return nil, err
+	}
+	spec, _ := all["spec"].(map[string]any)
+	hosts, _ := spec["hosts"].([]any)
+	for _, h := range hosts {
+		host, _ := h.(map[string]any)
+		name, _ := host["name"].(string)
+		near, err := k.Address(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, named := host["advertiseAddress"]; !named {
+			host["advertiseAddress"] = host["address"]
+		}
+		ssh, _ := host["ssh"].(map[string]any)
+		if ssh == nil {
+			ssh = map[string]any{}
+			host["ssh"] = ssh
+		}
+		host["address"], ssh["port"] = near.Addr().String(), near.Port()
+	}
+	return yaml.Marshal(all)
 }
 
 // SSHConfig is what an ssh_config, such as ~/.ssh/config of the operator, says so that whoever logs in at a host's name or
