@@ -23,8 +23,9 @@ const farmPhases = "certs,kubeconfigs,registries,proxy,load-balancer,credentials
 // usage is what one run of myadm took.
 type usage struct {
 	Seconds float64 `json:"seconds"`
-	CPU     float64 `json:"cpuSeconds"` // of myadm alone; the hosts run on the same machine
-	Peak    float64 `json:"peakMB"`     // resident memory at most, in 10^6 bytes
+	CPU     float64 `json:"cpuSeconds"`      // of myadm alone
+	Hosts   float64 `json:"hostsCPUSeconds"` // of the hosts, which share the machine with it
+	Peak    float64 `json:"peakMB"`          // resident memory at most, in 10^6 bytes
 }
 
 // scaled is what a number of hosts took.
@@ -93,18 +94,31 @@ func spend(ctx context.Context, argv ...string) (string, usage, error) {
 	cmd.Stdout, cmd.Stderr = &out, &log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
-	began := time.Now()
+	before, began := spentHere(), time.Now()
 	err := cmd.Run()
-	u := usage{Seconds: time.Since(began).Seconds()}
+	u := usage{Seconds: time.Since(began).Seconds(), Hosts: spentHere() - before}
 	if err != nil {
 		text := log.String()
 		return "", u, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, text[max(0, len(text)-2000):])
 	}
 	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	u.Hosts -= u.CPU
 	if took, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		u.Peak = float64(took.Maxrss) * 1024 / 1e6 // getrusage(2) gives KiB
 	}
 	return out.String(), u, nil
+}
+
+// spentHere are the seconds of CPU that this process has taken, with those that it started and that have ended.
+func spentHere() float64 {
+	total := 0.0
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var took syscall.Rusage
+		if syscall.Getrusage(who, &took) == nil {
+			total += time.Duration(took.Utime.Nano() + took.Stime.Nano()).Seconds()
+		}
+	}
+	return total
 }
 
 // slope is what a further host costs, from the first and the last of the sizes, in milliseconds or kB.
@@ -119,10 +133,12 @@ func (p *printer) scale(all []scaled) {
 		return
 	}
 	p.line("\nHosts that are SSH servers in one process, each with a folder of its own for /etc; phases %s.", farmPhases)
-	p.line("The servers share the CPUs with myadm. \"again\" finds everything in place, as a plan does. CPU is myadm's own.\n")
-	p.line("%6s %10s %10s %10s %10s %10s %10s", "hosts", "apply s", "CPU s", "peak MB", "again s", "CPU s", "peak MB")
+	p.line("The servers share the CPUs with myadm. \"again\" finds everything in place, as a plan does.\n")
+	p.line("%6s  %8s %10s %10s %8s  %8s %10s %10s %8s", "", "apply", "of myadm", "of hosts", "peak", "again", "of myadm", "of hosts", "peak")
+	p.line("%6s  %8s %10s %10s %8s  %8s %10s %10s %8s", "hosts", "s", "CPU s", "CPU s", "MB", "s", "CPU s", "CPU s", "MB")
 	for _, s := range all {
-		p.line("%6d %10.2f %10.2f %10.1f %10.2f %10.2f %10.1f", s.Hosts, s.Apply.Seconds, s.Apply.CPU, s.Apply.Peak, s.Again.Seconds, s.Again.CPU, s.Again.Peak)
+		p.line("%6d  %8.1f %10.2f %10.1f %8.0f  %8.1f %10.2f %10.1f %8.0f", s.Hosts, s.Apply.Seconds, s.Apply.CPU, s.Apply.Hosts, s.Apply.Peak,
+			s.Again.Seconds, s.Again.CPU, s.Again.Hosts, s.Again.Peak)
 	}
 	if len(all) < 2 {
 		return
