@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -69,13 +70,18 @@ func Founder(ctx context.Context, c *cluster.Cluster) (*cluster.Node, error) {
 		return present[0], nil
 	}
 	servers := c.ControlPlanes()
-	for _, n := range servers { // an earlier run may have come only so far
-		_, err := n.ReadFile(ctx, config.SuperAdminConf)
-		if err == nil {
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, n := range servers {
+		all.Go(func() { _, errs[i] = n.ReadFile(ctx, config.SuperAdminConf) })
+	}
+	all.Wait()
+	for i, n := range servers { // an earlier run may have come only so far
+		if errs[i] == nil {
 			return n, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", n.Name(), err)
+		if !errors.Is(errs[i], fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: %w", n.Name(), errs[i])
 		}
 	}
 	named := 0

@@ -33,8 +33,16 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	}
 	var candidates []*kube.Client
 	var errs []error
-	for _, n := range c.stayingFirst() {
-		client, err := c.through(ctx, n)
+	nodes := c.stayingFirst()
+	kubeconfigs := make([]func() ([]byte, error), len(nodes))
+	for i, n := range nodes {
+		kubeconfigs[i] = func() ([]byte, error) { return nil, nil }
+		if c.clients[n] == nil {
+			kubeconfigs[i] = begin(func() ([]byte, error) { return AdminKubeconfig(ctx, n) })
+		}
+	}
+	for i, n := range nodes {
+		client, err := c.through(n, kubeconfigs[i])
 		switch {
 		case err == nil:
 			candidates = append(candidates, client)
@@ -82,12 +90,29 @@ func firstAlive(ctx context.Context, clients []*kube.Client) (*kube.Client, erro
 	return nil, nil
 }
 
-// through is the API as the administrator of one control plane reaches it.
-func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
+// begin starts a call; what it returns waits for the result.
+func begin[T any](call func() (T, error)) func() (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := call()
+		done <- result{value, err}
+	}()
+	return func() (T, error) {
+		r := <-done
+		return r.value, r.err
+	}
+}
+
+// through is the API as the administrator of one control plane, who has this kubeconfig, reaches it.
+func (c *Cluster) through(n *Node, kubeconfig func() ([]byte, error)) (*kube.Client, error) {
 	if client, ok := c.clients[n]; ok {
 		return client, nil
 	}
-	data, err := AdminKubeconfig(ctx, n)
+	data, err := kubeconfig()
 	if err != nil {
 		return nil, err
 	}

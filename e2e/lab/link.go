@@ -52,9 +52,9 @@ const linkBuffer = 16 << 10
 // OpenLink lays a link to all hosts of the lab. bytesPerSecond holds for each direction; 0 is as fast as it goes. It lasts
 // until Close, or until ctx ends.
 func (l *Lab) OpenLink(ctx context.Context, bytesPerSecond int64) (*Link, error) {
-	k := newLink(ctx, bytesPerSecond)
+	k := NewLink(ctx, bytesPerSecond)
 	for _, h := range l.Hosts {
-		if err := k.add(h.Name, net.JoinHostPort(h.Address.String(), "22")); err != nil {
+		if err := k.Add(h.Name, net.JoinHostPort(h.Address.String(), "22")); err != nil {
 			k.Close()
 			return nil, err
 		}
@@ -62,7 +62,8 @@ func (l *Lab) OpenLink(ctx context.Context, bytesPerSecond int64) (*Link, error)
 	return k, nil
 }
 
-func newLink(ctx context.Context, bytesPerSecond int64) *Link {
+// NewLink is a link to no host yet.
+func NewLink(ctx context.Context, bytesPerSecond int64) *Link {
 	ctx, cancel := context.WithCancel(ctx)
 	k := &Link{ctx: ctx, cancel: cancel, up: rate.NewLimiter(0, 0), down: rate.NewLimiter(0, 0), conns: map[net.Conn]bool{}}
 	k.SetRate(bytesPerSecond)
@@ -86,8 +87,8 @@ func (k *Link) SetRate(bytesPerSecond int64) {
 // SetLatency makes round trips of connections that are opened from now on take so much longer, half of it each way.
 func (k *Link) SetLatency(roundTrip time.Duration) { k.trip.Store(int64(roundTrip)) }
 
-// add puts a proxy in front of target (ADDRESS:PORT).
-func (k *Link) add(name, target string) error {
+// Add puts a proxy in front of target (ADDRESS:PORT).
+func (k *Link) Add(name, target string) error {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(k.ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

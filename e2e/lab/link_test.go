@@ -61,10 +61,10 @@ func ask(k *Link, host string, said []byte) ([]byte, error) {
 
 func newTestLink(t *testing.T, bytesPerSecond int64, hosts ...string) *Link {
 	t.Helper()
-	k := newLink(t.Context(), bytesPerSecond)
+	k := NewLink(t.Context(), bytesPerSecond)
 	t.Cleanup(k.Close)
 	for _, h := range hosts {
-		if err := k.add(h, echoServer(t)); err != nil {
+		if err := k.Add(h, echoServer(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,9 +122,9 @@ func TestLinkIsThrottled(t *testing.T) {
 
 func TestLinkEndsItsConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	k := newLink(ctx, 0)
+	k := NewLink(ctx, 0)
 	t.Cleanup(k.Close)
-	if err := k.add("h1", greetingServer(t)); err != nil {
+	if err := k.Add("h1", greetingServer(t)); err != nil {
 		t.Fatal(err)
 	}
 	address, err := k.Address("h1")
@@ -182,7 +182,7 @@ func TestLinkToAHostThatIsOff(t *testing.T) {
 	}
 	gone := listener.Addr().String()
 	listener.Close()
-	if err := k.add("h1", gone); err != nil {
+	if err := k.Add("h1", gone); err != nil {
 		t.Fatal(err)
 	}
 	if answer, _ := ask(k, "h1", []byte("hello")); len(answer) != 0 {
@@ -193,7 +193,7 @@ func TestLinkToAHostThatIsOff(t *testing.T) {
 func TestLinkSSHConfig(t *testing.T) {
 	k := newTestLink(t, 0)
 	for _, host := range []string{"1", "2"} {
-		if err := k.add("h"+host, "10.89.3.1"+host+":22"); err != nil {
+		if err := k.Add("h"+host, "10.89.3.1"+host+":22"); err != nil {
 			t.Fatal(err)
 		}
 	}
