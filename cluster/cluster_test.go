@@ -367,7 +367,7 @@ func TestOpenKeepsTheLimit(t *testing.T) {
 				slow := func(ctx context.Context, spec config.Host) (host.Host, error) {
 					count(1)
 					defer count(-1)
-					time.Sleep(time.Second) // of the bubble's clock
+					<-time.After(time.Second) // of the bubble's clock
 					return l.open(ctx, spec)
 				}
 				cfg := &config.Cluster{Spec: config.Spec{Hosts: hosts}}

@@ -12,7 +12,6 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/e2e/lab"
 	"github.com/myadm/myadm/host/ssh/sshdtest"
 )
@@ -54,25 +53,29 @@ func newFarm(ctx context.Context, dir string, hosts int) (f *farm, err error) {
 
 // document names the farm's hosts, with registries and a proxy, of which every host has files.
 func (f *farm) document() ([]byte, error) {
-	c := config.Cluster{APIVersion: config.APIVersion, Kind: config.Kind}
-	c.Metadata.Name = "farm"
-	c.Spec.KubernetesVersion = lab.DefaultKubernetesVersion
-	c.Spec.Proxy.HTTPProxy = "http://proxy.example:3128"
+	type object = map[string]any
+	var registries, hosts []object
 	for _, name := range []string{"docker.io", "registry.k8s.io"} {
-		c.Spec.Registries = append(c.Spec.Registries, config.Registry{Name: name, Mirrors: []string{"https://mirror.example/" + name}})
+		registries = append(registries, object{"name": name, "mirrors": []string{"https://mirror.example/" + name}})
 	}
 	for i, s := range f.servers {
-		role := config.RoleWorker
+		role := lab.RoleWorker
 		if i < farmControlPlanes {
-			role = config.RoleControlPlane
+			role = lab.RoleControlPlane
 		}
-		c.Spec.Hosts = append(c.Spec.Hosts, config.Host{
-			Name: fmt.Sprintf("h%d", i+1), Address: "127.0.0.1", Roles: []config.Role{role},
-			AdvertiseAddress: fmt.Sprintf("192.0.2.%d", i+1),
-			SSH:              config.SSH{User: "root", Port: s.Port(), KeyFile: s.Key, HostKey: s.HostKey()},
+		hosts = append(hosts, object{
+			"name": fmt.Sprintf("h%d", i+1), "address": "127.0.0.1", "roles": []string{role},
+			"advertiseAddress": fmt.Sprintf("192.0.2.%d", i+1),
+			"ssh":              object{"user": "root", "port": s.Port(), "keyFile": s.Key, "hostKey": s.HostKey()},
 		})
 	}
-	return yaml.Marshal(&c)
+	return yaml.Marshal(object{
+		"apiVersion": "myadm.dev/v1alpha1", "kind": "Cluster", "metadata": object{"name": "farm"},
+		"spec": object{
+			"kubernetesVersion": lab.DefaultKubernetesVersion, "hosts": hosts,
+			"registries": registries, "proxy": object{"httpProxy": "http://proxy.example:3128"},
+		},
+	})
 }
 
 // ground is what a server of sshdtest stands on when there is no test: the part of testing.TB that it uses.

@@ -58,14 +58,14 @@ func read(ctx context.Context, packets chan<- packet, from io.Reader, delay time
 	buffer := make([]byte, part)
 	for {
 		n, err := from.Read(buffer)
-		if n > 0 || err == io.EOF { //nolint:errorlint // a Reader's end is io.EOF itself
+		if n > 0 || err == io.EOF {
 			select {
 			case packets <- packet{bytes.Clone(buffer[:n]), time.Now().Add(delay)}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // likewise
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -34,7 +34,7 @@ func TestWhatIsSaidComesOutLater(t *testing.T) {
 		go func() {
 			for _, word := range []string{"one", "two"} {
 				near.Write([]byte(word)) //nolint:errcheck // the reader sees what is missing
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 			}
 			near.Close()
 		}()
@@ -99,7 +99,7 @@ func TestALineHoldsOnlySoMuch(t *testing.T) {
 				}
 			}
 		}()
-		time.Sleep(time.Hour) // of the bubble's clock
+		<-time.After(time.Hour) // of the bubble's clock
 		synctest.Wait()
 		if sent < 32<<20 || sent > 33<<20 {
 			t.Errorf("%d bytes are on the line", sent)
