@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/etcd"
 	"github.com/myadm/myadm/host"
@@ -109,12 +111,17 @@ func etcdTLS(ctx context.Context, nodes []*Node) (*Node, *tls.Config, error) {
 
 func readTLS(ctx context.Context, r host.Reader, caFile, certFile, keyFile string) (*tls.Config, error) {
 	var files [3][]byte
+	reading, ctx := errgroup.WithContext(ctx)
 	for i, path := range []string{caFile, certFile, keyFile} {
-		data, err := r.ReadFile(ctx, path)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		files[i] = data
+		reading.Go(func() (err error) {
+			if files[i], err = r.ReadFile(ctx, path); err != nil {
+				return fmt.Errorf("read %s: %w", path, err)
+			}
+			return nil
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return nil, err
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(files[0]) {
