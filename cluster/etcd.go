@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,8 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/etcd"
@@ -111,16 +110,17 @@ func etcdTLS(ctx context.Context, nodes []*Node) (*Node, *tls.Config, error) {
 
 func readTLS(ctx context.Context, r host.Reader, caFile, certFile, keyFile string) (*tls.Config, error) {
 	var files [3][]byte
-	reading, ctx := errgroup.WithContext(ctx)
+	var errs [3]error
+	var reading sync.WaitGroup
 	for i, path := range []string{caFile, certFile, keyFile} {
-		reading.Go(func() (err error) {
-			if files[i], err = r.ReadFile(ctx, path); err != nil {
-				return fmt.Errorf("read %s: %w", path, err)
+		reading.Go(func() {
+			if files[i], errs[i] = r.ReadFile(ctx, path); errs[i] != nil {
+				errs[i] = fmt.Errorf("read %s: %w", path, errs[i])
 			}
-			return nil
 		})
 	}
-	if err := reading.Wait(); err != nil {
+	reading.Wait()
+	if err := cmp.Or(errs[:]...); err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()

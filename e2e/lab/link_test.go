@@ -232,3 +232,45 @@ func TestLinkIsLong(t *testing.T) {
 		t.Errorf("%q, %v", answer, err)
 	}
 }
+
+// The document that names the proxies says to the other hosts what it said before.
+func TestLinkDocument(t *testing.T) {
+	k := newTestLink(t, 0, "h1", "h2")
+	got, err := k.Document([]byte(`
+metadata: {name: far}
+spec:
+  hosts:
+  - {name: h1, address: 10.89.0.11, roles: [control-plane], ssh: {user: root, hostKey: ssh-ed25519 AAAA}}
+  - {name: h2, address: two.example, advertiseAddress: 10.89.0.12}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := k.Address("h1")
+	second, _ := k.Address("h2")
+	want := fmt.Sprintf(`metadata:
+  name: far
+spec:
+  hosts:
+  - address: 127.0.0.1
+    advertiseAddress: 10.89.0.11
+    name: h1
+    roles:
+    - control-plane
+    ssh:
+      hostKey: ssh-ed25519 AAAA
+      port: %d
+      user: root
+  - address: 127.0.0.1
+    advertiseAddress: 10.89.0.12
+    name: h2
+    ssh:
+      port: %d
+`, first.Port(), second.Port())
+	if string(got) != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if _, err := k.Document([]byte("spec: {hosts: [{name: h3, address: 10.89.0.13}]}")); err == nil {
+		t.Error("a host without a proxy is in the document")
+	}
+}
