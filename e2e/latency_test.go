@@ -16,9 +16,11 @@ const (
 	// farAway is how much longer a round trip to the hosts takes.
 	farAway = 100 * time.Millisecond
 
-	// What that may cost: a new cluster so much more than near hosts, and an apply of a finished one so much in all.
-	farCluster = 15 * time.Second
-	farAgain   = 10 * time.Second
+	// What that may cost: a new cluster so much more than near hosts, and an apply of a finished one so much in all, or so much
+	// more than near hosts where the machine is busy with other things. Near it takes two seconds.
+	farCluster   = 15 * time.Second
+	farAgain     = 10 * time.Second
+	farAgainMore = 8 * time.Second
 )
 
 // TestLatency makes the same cluster near and far away.
@@ -36,7 +38,7 @@ func TestLatency(t *testing.T) {
 	reset := func() { s.myadm(t, nil, "reset", "--all", "-f", s.document, "--yes").want(t, 0) }
 
 	s.apply(t) // the first time everything is read from disk
-	took := map[time.Duration]time.Duration{}
+	took, tookAgain := map[time.Duration]time.Duration{}, map[time.Duration]time.Duration{}
 	for _, trip := range []time.Duration{0, farAway} {
 		reset()
 		link.SetLatency(trip)
@@ -45,11 +47,11 @@ func TestLatency(t *testing.T) {
 		if !strings.Contains(again.stdout, " 0 changes") {
 			t.Errorf("the second apply changes something: %s", again)
 		}
-		took[trip] = made.took
+		took[trip], tookAgain[trip] = made.took, again.took
 		after := link.Traffic()
 		t.Logf("with %s added to round trips: a new cluster in %.1f s, apply again %.1f s; %d MiB sent", trip, made.took.Seconds(), again.took.Seconds(), (after.Sent-before.Sent)>>20)
-		if trip > 0 && again.took > farAgain {
-			t.Errorf("apply of a finished cluster took %s, want at most %s: %s", again.took, farAgain, again)
+		if limit := max(farAgain, tookAgain[0]+farAgainMore); trip > 0 && again.took > limit {
+			t.Errorf("apply of a finished cluster took %s, want at most %s: %s", again.took, limit, again)
 		}
 		link.SetLatency(0)
 	}
