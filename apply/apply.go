@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,7 +57,7 @@ func create(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.
 		phases.Certs(c, founder), // before all else: what the others share comes from here
 		phases.Kubeconfigs(c, founder),
 		workflow.Parallel(
-			workflow.Sequence(
+			workflow.Leading( // the others wait for its API server and its etcd
 				workflow.Parallel(
 					phases.Prepare(c, []*cluster.Node{founder}),
 					phases.StaticPods(c, founder),
@@ -137,13 +138,18 @@ func Founder(ctx context.Context, c *cluster.Cluster) (*cluster.Node, error) {
 		return present[0], nil
 	}
 	servers := c.ControlPlanes()
-	for _, n := range servers { // an earlier run may have come only so far
-		_, err := n.ReadFile(ctx, config.SuperAdminConf)
-		if err == nil {
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, n := range servers {
+		all.Go(func() { _, errs[i] = n.ReadFile(ctx, config.SuperAdminConf) })
+	}
+	all.Wait()
+	for i, n := range servers { // an earlier run may have come only so far
+		if errs[i] == nil {
 			return n, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", n.Name(), err)
+		if !errors.Is(errs[i], fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: %w", n.Name(), errs[i])
 		}
 	}
 	named := 0

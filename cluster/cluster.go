@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/delivery"
@@ -75,20 +77,28 @@ type Options struct {
 	Now     func() time.Time
 	Rand    io.Reader
 	Version string
+
+	Concurrency int // to how many hosts connections are made at once; zero: to all
 }
 
-// Open connects to all hosts of the document at once and asks them for their facts. A host that fails is among Missing
+// Open connects to all hosts of the document at once, or as many as opts allow, and asks them for their facts. A host that fails is among Missing
 // instead of Nodes, and its error among the errors that are joined; the caller decides whether the rest is enough. Close
 // closes the connections, also after an error.
 func Open(ctx context.Context, cfg *config.Cluster, opts Options) (*Cluster, error) {
 	c := &Cluster{Config: cfg, Bundle: opts.Bundle, Now: opts.Now, Rand: opts.Rand, Version: opts.Version}
 	nodes := make([]*Node, len(cfg.Spec.Hosts))
 	errs := make([]error, len(cfg.Spec.Hosts))
-	var wg sync.WaitGroup
-	for i, spec := range cfg.Spec.Hosts {
-		wg.Go(func() { nodes[i], errs[i] = open(ctx, spec, opts) })
+	var all errgroup.Group
+	if opts.Concurrency > 0 {
+		all.SetLimit(opts.Concurrency)
 	}
-	wg.Wait()
+	for i, spec := range cfg.Spec.Hosts {
+		all.Go(func() error {
+			nodes[i], errs[i] = open(ctx, spec, opts)
+			return nil
+		})
+	}
+	all.Wait() //nolint:errcheck // the errors are in errs
 	for i, n := range nodes {
 		if n == nil {
 			c.Missing = append(c.Missing, Missing{cfg.Spec.Hosts[i], errs[i]})

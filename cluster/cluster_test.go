@@ -344,3 +344,39 @@ type failingClose struct {
 }
 
 func (f failingClose) Close() error { return f.err }
+
+func TestOpenKeepsTheLimit(t *testing.T) {
+	for limit, want := range map[int]int{0: 4, 1: 1, 3: 3} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLAN(t)
+				var hosts []config.Host
+				for i := range 4 {
+					address := fmt.Sprintf("10.0.0.%d", i+1)
+					l.add(address, fmt.Sprintf("h%d", i+1))
+					hosts = append(hosts, config.Host{Address: address})
+				}
+				var mu sync.Mutex
+				dialling, most := 0, 0
+				count := func(n int) {
+					mu.Lock()
+					defer mu.Unlock()
+					dialling += n
+					most = max(most, dialling)
+				}
+				slow := func(ctx context.Context, spec config.Host) (host.Host, error) {
+					count(1)
+					defer count(-1)
+					<-time.After(time.Second) // of the bubble's clock
+					return l.open(ctx, spec)
+				}
+				cfg := &config.Cluster{Spec: config.Spec{Hosts: hosts}}
+				config.SetDefaults(cfg)
+				c, err := Open(t.Context(), cfg, Options{Open: slow, Now: func() time.Time { return answerTime }, Concurrency: limit})
+				if err != nil || len(c.Nodes) != 4 || most != want {
+					t.Errorf("%d of 4 hosts, %d at once, want %d; %v", len(c.Nodes), most, want, err)
+				}
+			})
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -109,12 +110,18 @@ func etcdTLS(ctx context.Context, nodes []*Node) (*Node, *tls.Config, error) {
 
 func readTLS(ctx context.Context, r host.Reader, caFile, certFile, keyFile string) (*tls.Config, error) {
 	var files [3][]byte
+	var errs [3]error
+	var reading sync.WaitGroup
 	for i, path := range []string{caFile, certFile, keyFile} {
-		data, err := r.ReadFile(ctx, path)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		files[i] = data
+		reading.Go(func() {
+			if files[i], errs[i] = r.ReadFile(ctx, path); errs[i] != nil {
+				errs[i] = fmt.Errorf("read %s: %w", path, errs[i])
+			}
+		})
+	}
+	reading.Wait()
+	if err := cmp.Or(errs[:]...); err != nil {
+		return nil, err
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(files[0]) {

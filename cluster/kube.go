@@ -35,8 +35,16 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	}
 	var candidates []*kube.Client
 	var errs []error
-	for _, n := range c.stayingFirst() {
-		client, err := c.through(ctx, n)
+	nodes := c.stayingFirst()
+	kubeconfigs := make([]func() ([]byte, error), len(nodes))
+	for i, n := range nodes {
+		kubeconfigs[i] = func() ([]byte, error) { return nil, nil }
+		if c.clients[n] == nil {
+			kubeconfigs[i] = begin(func() ([]byte, error) { return AdminKubeconfig(ctx, n) })
+		}
+	}
+	for i, n := range nodes {
+		client, err := c.through(n, kubeconfigs[i])
 		switch {
 		case err == nil:
 			candidates = append(candidates, client)
@@ -74,7 +82,7 @@ func (c *Cluster) FreshKube(ctx context.Context) (*kube.Client, error) {
 	errs := make([]error, len(order))
 	var wg sync.WaitGroup
 	for i, n := range order {
-		wg.Go(func() { clients[i], errs[i] = c.connect(ctx, n) })
+		wg.Go(func() { clients[i], errs[i] = c.connect(n, func() ([]byte, error) { return AdminKubeconfig(ctx, n) }) })
 	}
 	wg.Wait()
 	clients = slices.DeleteFunc(clients, func(client *kube.Client) bool { return client == nil })
@@ -122,12 +130,29 @@ func firstAlive(ctx context.Context, clients []*kube.Client) (*kube.Client, erro
 	return nil, nil
 }
 
-// through is the API as the administrator of one control plane reaches it.
-func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
+// begin starts a call; what it returns waits for the result.
+func begin[T any](call func() (T, error)) func() (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := call()
+		done <- result{value, err}
+	}()
+	return func() (T, error) {
+		r := <-done
+		return r.value, r.err
+	}
+}
+
+// through is the API as the administrator of one control plane, who has this kubeconfig, reaches it.
+func (c *Cluster) through(n *Node, kubeconfig func() ([]byte, error)) (*kube.Client, error) {
 	if client, ok := c.clients[n]; ok {
 		return client, nil
 	}
-	client, err := c.connect(ctx, n)
+	client, err := c.connect(n, kubeconfig)
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +164,8 @@ func (c *Cluster) through(ctx context.Context, n *Node) (*kube.Client, error) {
 }
 
 // connect makes a client of a control plane's kubeconfig.
-func (c *Cluster) connect(ctx context.Context, n *Node) (*kube.Client, error) {
-	data, err := AdminKubeconfig(ctx, n)
+func (c *Cluster) connect(n *Node, kubeconfig func() ([]byte, error)) (*kube.Client, error) {
+	data, err := kubeconfig()
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (f *documentFlags) register(cmd *cobra.Command) {
 	f.target.register(cmd)
 	f.registerArtifacts(cmd)
 	f.selection.register(cmd)
+	f.registerConcurrency(cmd)
 	cmd.Flags().DurationVar(&f.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token that a new cluster gets for hosts that are not in the document")
 	cmd.Flags().StringVar(&f.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are changed at a time: a `number`, or a percentage such as 25%")
 	cmd.Flags().StringArrayVar(&f.pruned, "prune", nil, "`name` of a node to take out of the cluster and clean, which the document does not name any more; may be repeated")
@@ -71,6 +72,7 @@ func (f *documentFlags) connect(ctx context.Context, streams Streams) (*applicat
 	if err := resolveVersion(ctx, streams, cfg); err != nil {
 		return nil, err
 	}
+	f.dials = f.concurrency
 	a := &application{}
 	a.c, a.unreached = f.open(ctx, cfg, b, streams)
 	if len(a.c.ControlPlanes()) == 0 {

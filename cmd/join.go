@@ -75,6 +75,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 	flags.registerArtifacts(cmd)
 	flags.selection.register(cmd)
 	flags.registerLock(cmd)
+	flags.registerConcurrency(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.token, "token", "", "bootstrap `token`, ID.SECRET")
@@ -88,6 +89,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 }
 
 func runJoin(ctx context.Context, streams Streams, flags joinFlags, endpoint string) (err error) {
+	flags.dials = flags.concurrency
 	opts, err := flags.options(endpoint)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ type selection struct {
 	only, skip      []string
 	ignorePreflight []string
 	timeout         time.Duration
+	concurrency     uint // hosts in work at once; zero: all
 }
 
 func (s *selection) register(cmd *cobra.Command) {
@@ -28,6 +29,11 @@ func (s *selection) register(cmd *cobra.Command) {
 
 func (s *selection) registerIgnore(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&s.ignorePreflight, "ignore-preflight-errors", nil, "`names` of preflight findings that are not to stop the run; all for every one")
+}
+
+// registerConcurrency is for commands that act on many hosts.
+func (s *selection) registerConcurrency(cmd *cobra.Command) {
+	cmd.Flags().UintVar(&s.concurrency, "concurrency", 0, "`number` of hosts to connect to and to work on at once; 0 for all")
 }
 
 // registerNames adds the flags that name phases, and no others.
@@ -69,7 +75,7 @@ func (r *recorder) note(e workflow.Event) {
 func runSteps(ctx context.Context, streams Streams, s selection, verbose bool, steps []workflow.Step) (workflow.Summary, error) {
 	report, done := newReporter(streams, verbose)
 	var run recorder
-	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: func(e workflow.Event) {
+	runner := workflow.Runner{Only: s.only, Skip: s.skip, Concurrency: int(s.concurrency), Report: func(e workflow.Event) {
 		run.note(e)
 		report(e)
 	}}

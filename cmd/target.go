@@ -44,6 +44,7 @@ type target struct {
 	sudoPasswordFile  string
 	connectTimeout    time.Duration
 	retryFor          time.Duration
+	dials             uint // to how many hosts connections are made at once; zero: to all
 	verbose           bool
 }
 
@@ -174,6 +175,8 @@ func (t *target) open(ctx context.Context, cfg *config.Cluster, b *bundle.Bundle
 		Now:     time.Now,
 		Rand:    rand.Reader,
 		Version: Version,
+
+		Concurrency: int(t.dials),
 		Open: func(ctx context.Context, spec config.Host) (host.Host, error) {
 			began := time.Now()
 			h, err := connect(ctx, dialer, spec)

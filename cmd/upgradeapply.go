@@ -78,6 +78,7 @@ Running it again carries on where it was stopped, and changes nothing when there
 	}
 	flags.register(cmd)
 	flags.registerIgnore(cmd)
+	flags.registerConcurrency(cmd)
 	cmd.Flags().StringVar(&flags.maxUnavailable, "max-unavailable", upgrade.DefaultMaxUnavailable, "how many workers are upgraded at a time: a `number`, or a percentage such as 25%")
 	return cmd
 }
@@ -89,7 +90,7 @@ func runUpgradeApply(ctx context.Context, streams Streams, flags upgradeFlags, v
 	if err := flags.check(); err != nil {
 		return err
 	}
-	flags.mend = !flags.dryRun
+	flags.mend, flags.dials = !flags.dryRun, flags.concurrency
 	c, to, unreached, err := flags.openHosts(ctx, streams, version)
 	if c != nil {
 		defer c.Close()
@@ -159,7 +160,7 @@ func (f *upgradeFlags) upgrade(ctx context.Context, streams Streams, from, to st
 
 // tellPlan prints what the steps would change now. Steps that wait for others see the cluster as it is.
 func (f *upgradeFlags) tellPlan(ctx context.Context, streams Streams, steps []workflow.Step) error {
-	runner := workflow.Runner{Only: f.only, Skip: f.skip}
+	runner := workflow.Runner{Only: f.only, Skip: f.skip, Concurrency: int(f.concurrency)}
 	plan, err := runner.Plan(ctx, steps...)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -100,19 +102,27 @@ func Present(ctx context.Context, c *cluster.Cluster) (present, joiners []*clust
 	for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName} {
 		pods = append(pods, manifests.StaticPodPath(name))
 	}
-	for _, n := range c.Nodes {
-		if n.Spec.HasRole(config.RoleControlPlane) {
-			infos, err := n.Stat(ctx, pods...)
-			if err != nil {
-				return nil, nil, err
-			}
-			missing := slices.ContainsFunc(infos, func(info host.Info) bool { return !info.Exists })
-			if !missing {
-				present = append(present, n)
-				continue
-			}
+	whole := make([]bool, len(c.Nodes))
+	all, ctx := errgroup.WithContext(ctx)
+	for i, n := range c.Nodes {
+		if !n.Spec.HasRole(config.RoleControlPlane) {
+			continue
 		}
-		joiners = append(joiners, n)
+		all.Go(func() error {
+			infos, err := n.Stat(ctx, pods...)
+			whole[i] = !slices.ContainsFunc(infos, func(info host.Info) bool { return !info.Exists })
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, n := range c.Nodes {
+		if whole[i] {
+			present = append(present, n)
+		} else {
+			joiners = append(joiners, n)
+		}
 	}
 	return present, joiners, nil
 }

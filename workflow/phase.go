@@ -8,6 +8,7 @@ package workflow
 
 import (
 	"context"
+	"slices"
 
 	"github.com/myadm/myadm/host"
 )
@@ -57,7 +58,7 @@ type Phase struct {
 	Apply func(ctx context.Context, h host.Host, changes []Change) error
 }
 
-// Step is a Phase, or several that Parallel, Sequence or Pipeline joins.
+// Step is a Phase, or several that Parallel, Sequence, Pipeline or Leading joins.
 type Step interface {
 	// Phases lists the phases in the order in which they are written.
 	Phases() []Phase
@@ -76,7 +77,12 @@ func Sequence(steps ...Step) Step { return sequence(steps) }
 // are phases on hosts; a host passes over those that it is not among the hosts of.
 func Pipeline(steps ...Step) Step { return pipeline(steps) }
 
+// Leading is steps that others of the same Parallel wait for. A limit on the hosts in work must not keep them from being
+// done: their hosts are put to work first and stay so until all of them are done, even if that is more hosts than the limit.
+func Leading(steps ...Step) Step { return leading{sequence(steps)} }
+
 type (
+	leading  struct{ Step }
 	parallel []Step
 	sequence []Step
 	pipeline []Step
@@ -85,6 +91,19 @@ type (
 func (s parallel) Phases() []Phase { return collect(s) }
 func (s sequence) Phases() []Phase { return collect(s) }
 func (s pipeline) Phases() []Phase { return collect(s) }
+
+// hosts are those of all phases, each once.
+func (s leading) hosts() []host.Host {
+	var all []host.Host
+	for _, p := range s.Phases() {
+		for _, h := range p.Hosts {
+			if !slices.ContainsFunc(all, func(o host.Host) bool { return o.Name() == h.Name() }) {
+				all = append(all, h)
+			}
+		}
+	}
+	return all
+}
 
 // places are where the phase runs; nil stands for the cluster itself.
 func (p Phase) places() []host.Host {

@@ -32,10 +32,16 @@ func (r *run) pipeline(ctx context.Context, steps []Step) bool {
 	good := make([]bool, len(hosts))
 	var wg sync.WaitGroup
 	for i, h := range hosts {
+		l := &lane{host: h, trackers: trackers, passed: map[string]bool{}}
+		// They are put to work here and not each by itself, so that they come in the order of the list.
+		if r.hasFailed(h.Name()) || !r.slots.enter(ctx, h) {
+			l.end(r)
+			continue
+		}
 		wg.Go(func() {
-			l := &lane{host: h, trackers: trackers, passed: map[string]bool{}}
+			defer r.slots.leave(h)
 			defer l.end(r)
-			good[i] = !r.hasFailed(h.Name()) && r.sequence(ctx, steps, l)
+			good[i] = r.sequence(ctx, steps, l)
 		})
 	}
 	wg.Wait()
@@ -116,15 +122,18 @@ func (t *tracker) admit(ctx context.Context) bool {
 		return false
 	}
 	if t.FailFast && t.hasFailed() {
-		<-t.slots
+		t.release()
 		return false
 	}
 	return true
 }
 
+// release gives an admitted host's slot to the next.
+func (t *tracker) release() { <-t.slots }
+
 // one runs the phase on a host that was admitted.
 func (t *tracker) one(ctx context.Context, r *run, h host.Host) bool {
-	defer func() { <-t.slots }()
+	defer t.release()
 	good := r.one(ctx, t.Phase, h)
 	if !good {
 		t.mu.Lock()

@@ -58,12 +58,13 @@ func (p Plan) once() {
 	}
 }
 
-// Plan checks every selected phase on every host, all at once, and changes nothing.
+// Plan checks every selected phase on every host, all at once but for Concurrency, and changes nothing.
 func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 	if err := r.validate(steps); err != nil {
 		return Plan{}, err
 	}
 	var plan Plan
+	slots := newSlots(r.Concurrency)
 	var wg sync.WaitGroup
 	var failed [][]error // in the plan's order
 	for _, p := range collect(steps) {
@@ -76,6 +77,10 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 		plan.Phases = append(plan.Phases, PhasePlan{Name: p.Name, Hosts: entries})
 		for i, h := range hosts {
 			wg.Go(func() {
+				if !slots.enter(ctx, h) {
+					return
+				}
+				defer slots.leave(h)
 				var reader host.Reader
 				if h != nil {
 					reader, entries[i].Host = h, h.Name()

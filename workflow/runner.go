@@ -18,6 +18,10 @@ type Runner struct {
 	Skip   []string // names of phases to leave out
 	Report Reporter // may be nil
 	Now    func() time.Time
+
+	// Concurrency is on how many hosts phases are under way at once; zero: on all. Within a Pipeline a host that has begun
+	// gets to its end before another one takes its place. What others wait for is a Leading step.
+	Concurrency int
 }
 
 // PhaseError is an error with the phase and, unless the phase is one on the cluster itself, the host.
@@ -60,7 +64,7 @@ func (r *Runner) Run(ctx context.Context, steps ...Step) (Summary, error) {
 	if err := r.validate(steps); err != nil {
 		return Summary{}, err
 	}
-	run := &run{Runner: r, failed: map[string]bool{}}
+	run := &run{Runner: r, failed: map[string]bool{}, slots: newSlots(r.Concurrency)}
 	start := r.now()
 	run.sequence(ctx, steps, nil)
 	return Summary{Changes: run.changes, Elapsed: r.now().Sub(start)}, run.error(ctx)
@@ -104,6 +108,7 @@ func (r *Runner) Selected(name string) bool {
 // run is the state of one Run.
 type run struct {
 	*Runner
+	slots   *slots
 	mu      sync.Mutex
 	failed  map[string]bool // hosts by name
 	errs    []error
@@ -126,6 +131,9 @@ func (r *run) step(ctx context.Context, s Step, l *lane) bool {
 		return r.sequence(ctx, s, l)
 	case parallel:
 		return r.parallel(ctx, s, l)
+	case leading:
+		r.lead(s)
+		return r.led(ctx, s, l)
 	case pipeline:
 		if l != nil { // the host is on its own way already
 			return r.sequence(ctx, s, l)
@@ -146,11 +154,39 @@ func (r *run) step(ctx context.Context, s Step, l *lane) bool {
 func (r *run) parallel(ctx context.Context, steps []Step, l *lane) bool {
 	ok := make([]bool, len(steps))
 	var wg sync.WaitGroup
+	for _, s := range steps {
+		if s, ok := s.(leading); ok { // before any of the others takes a slot
+			r.lead(s)
+		}
+	}
 	for i, s := range steps {
-		wg.Go(func() { ok[i] = r.step(ctx, s, l) })
+		wg.Go(func() {
+			if s, leads := s.(leading); leads {
+				ok[i] = r.led(ctx, s, l)
+				return
+			}
+			ok[i] = r.step(ctx, s, l)
+		})
 	}
 	wg.Wait()
 	return !slices.Contains(ok, false)
+}
+
+// lead puts the hosts of a leading step to work.
+func (r *run) lead(s leading) {
+	for _, h := range s.hosts() {
+		r.slots.lead(h)
+	}
+}
+
+// led runs a leading step whose hosts lead has put to work.
+func (r *run) led(ctx context.Context, s leading, l *lane) bool {
+	defer func() {
+		for _, h := range s.hosts() {
+			r.slots.leave(h)
+		}
+	}()
+	return r.step(ctx, s.Step, l)
 }
 
 func (r *run) phase(ctx context.Context, p Phase) bool {
@@ -167,12 +203,18 @@ func (r *run) phase(ctx context.Context, p Phase) bool {
 	var wg sync.WaitGroup
 	for i, h := range hosts {
 		// They are let in here and not each for itself, so that they come in the order of the list.
-		if good[i] || h != nil && r.hasFailed(h.Name()) || !t.admit(ctx) {
+		if good[i] || h != nil && r.hasFailed(h.Name()) || !r.slots.enter(ctx, h) {
+			t.leave(r)
+			continue
+		}
+		if !t.admit(ctx) {
+			r.slots.leave(h)
 			t.leave(r)
 			continue
 		}
 		wg.Go(func() {
 			defer t.leave(r)
+			defer r.slots.leave(h)
 			good[i] = t.one(ctx, r, h)
 		})
 	}
@@ -192,7 +234,11 @@ func (r *run) unchanged(ctx context.Context, p Phase, hosts []host.Host) []bool 
 		if h == nil || r.hasFailed(h.Name()) {
 			continue
 		}
+		if !r.slots.enter(ctx, h) {
+			continue
+		}
 		wg.Go(func() {
+			defer r.slots.leave(h)
 			start := r.now()
 			changes, err := p.Check(ctx, h)
 			if done[i] = err == nil && len(changes) == 0; done[i] {

@@ -44,6 +44,16 @@ type contender struct {
 // measure measures everything that is asked for and adds it to a report. The bare hosts come first: what is read for the
 // first time, such as the bundle, counts against them and not against one of the contenders.
 func (b *bench) measure(ctx context.Context, r *report, o options) error {
+	if o.wants(partScale) {
+		if err := b.scale(ctx, r); err != nil {
+			return err
+		}
+	}
+	if o.wants(partLatency) {
+		if err := b.latency(ctx, r); err != nil {
+			return err
+		}
+	}
 	if o.wants(partBare) {
 		for range o.rounds {
 			if err := b.bare(ctx, r); err != nil {

@@ -2,7 +2,8 @@
 // the join of two workers at once, with the runtime, the binaries and the images in place for both; and the making of a
 // whole cluster of three control planes and two workers, likewise; and the upgrade of such a cluster. It also measures init
 // on bare hosts, alone and in the two parts of which it consists, and the making of a cluster of five bare hosts, beside a
-// script of scp, tar, ctr and kubeadm that does the same.
+// script of scp, tar, ctr and kubeadm that does the same. What distance costs it measures on hosts 100 ms away, and what
+// numbers cost on up to 200 hosts that are SSH servers without machines.
 //
 // The tools take turns, and before every turn the hosts are brought into the same state. kubeadm runs as its users run it:
 // by ssh, on each host. A ratio below one says that myadm is faster. Being slow is no failure.
@@ -44,9 +45,11 @@ const (
 	partSingle  = "single"
 	partCluster = "cluster"
 	partUpgrade = "upgrade"
+	partScale   = "scale"
+	partLatency = "latency"
 )
 
-var parts = []string{partBare, partSingle, partCluster, partUpgrade}
+var parts = []string{partScale, partLatency, partBare, partSingle, partCluster, partUpgrade}
 
 // wants tells whether a part is to be measured.
 func (o options) wants(part string) bool { return o.only == "" || o.only == part }
@@ -79,7 +82,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.output, "o", "text", "how the result is written: `text or json`")
 	f.BoolVar(&o.phases, "phases", false, "tell of myadm's phases; json always does, and so do upgrades")
 	f.BoolVar(&o.keep, "keep", false, "leave the hosts as they are after the last turn")
-	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts, and five of them beside a script), single (control plane), cluster (of three control planes and two workers) or upgrade (of such a cluster)")
+	f.StringVar(&o.only, "only", "", "measure one `part`: bare (hosts, and five of them beside a script), single (control plane), cluster (of three control planes and two workers), upgrade (of such a cluster), latency (such a cluster, 100 ms away) or scale (up to 200 hosts, which are SSH servers without machines)")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -105,7 +108,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if !o.keep {
+	if !o.keep && o.only != partScale {
 		defer func() {
 			// A Ctrl-C does not keep the hosts from being removed.
 			err = errors.Join(err, b.down(context.WithoutCancel(ctx)))
@@ -113,7 +116,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 	r := &report{Kubernetes: b.version, CPUs: runtime.NumCPU()}
 	err = b.measure(ctx, r, o)
-	if len(r.Series) == 0 {
+	if len(r.Series) == 0 && len(r.Scale) == 0 {
 		return err
 	}
 	// What was measured before something failed is told, too.
@@ -135,6 +138,10 @@ func newBench(ctx context.Context, o options, log io.Writer) (*bench, error) {
 	}
 	if b.dir, err = filepath.Abs(o.dir); err != nil {
 		return nil, err
+	}
+	if o.only == partScale {
+		b.release.version = lab.DefaultKubernetesVersion
+		return b, nil
 	}
 	if b.release, err = newRelease(ctx, lab.DefaultKubernetesVersion, log); err != nil {
 		return nil, err

@@ -31,6 +31,9 @@ const (
 	preparedCluster = "three control planes and two workers"
 	bareCluster     = "five bare hosts: three control planes and two workers"
 
+	farCluster = "latency: three control planes and two workers"
+	farAgain   = "latency: apply on that cluster, finished"
+
 	preparedUpgrade = "upgrade of three control planes and two workers"
 	upgradeShare    = "upgrade: bringing images and binaries alone"
 	wholeUpgrade    = "upgrade, with the bringing before it"
@@ -47,6 +50,7 @@ type report struct {
 	Kubernetes string   `json:"kubernetesVersion"`
 	CPUs       int      `json:"cpus"` // of the machine, shared by all hosts
 	Series     []series `json:"series"`
+	Scale      []scaled `json:"scale,omitempty"`
 }
 
 // series is one thing measured several times, in seconds.
@@ -149,6 +153,10 @@ func (r *report) writeJSON(w io.Writer) error {
 // told, and kubeadm's commands likewise; of five bare hosts, the sums.
 func (r *report) writeText(w io.Writer, phases bool) error {
 	p := printer{w: w, width: r.width()}
+	p.scale(r.Scale)
+	if len(r.Series) == 0 {
+		return p.err
+	}
 	p.line("\nKubernetes %s, all hosts on one machine with %d CPUs; seconds. A host that is not called bare has its runtime,", r.Kubernetes, r.CPUs)
 	p.line("binaries and images. Keys: myadm ECDSA-P256, kubeadm RSA-2048 where no other is named.\n")
 	p.line("%-*s %6s %6s %6s", p.width, "", "min", "median", "max")

@@ -3,7 +3,7 @@
 // from its network. A lab is a set of such hosts on an internal network of their own.
 //
 // Beside the hosts there may be a mirror, which is the network that they lack (package mirror, StartMirror), and between
-// them and the operator a link of a given rate (Link).
+// them and the operator a link of a given rate and length (Link).
 //
 // A lab belongs to a folder. The folder holds what a user needs (the Cluster document, ssh_config, the key), and no
 // state: containers and network carry the folder's identity as a label, so labs in two folders never meet, and a command

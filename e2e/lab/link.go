@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,17 +9,23 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
+	"sigs.k8s.io/yaml"
+
+	"github.com/myadm/myadm/e2e/lab/delay"
 )
 
 // Link is the operator's line to the hosts: a proxy in front of every host's SSH port. All of them share one rate in each
-// direction, as hosts behind one uplink do, and each counts what travels. What hosts send each other passes it by.
+// direction, as hosts behind one uplink do, and each counts what travels. A link may be long: then every round trip takes a
+// while. What hosts send each other passes it by.
 type Link struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	up     *rate.Limiter // to the hosts
 	down   *rate.Limiter
+	trip   atomic.Int64 // nanoseconds of a round trip
 	busy   sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
@@ -41,15 +46,15 @@ type linkPort struct {
 	sent, received atomic.Int64
 }
 
-// linkBuffer is how much of a connection is in the proxy at once.
+// linkBuffer is how much of a connection is let through at once.
 const linkBuffer = 16 << 10
 
 // OpenLink lays a link to all hosts of the lab. bytesPerSecond holds for each direction; 0 is as fast as it goes. It lasts
 // until Close, or until ctx ends.
 func (l *Lab) OpenLink(ctx context.Context, bytesPerSecond int64) (*Link, error) {
-	k := newLink(ctx, bytesPerSecond)
+	k := NewLink(ctx, bytesPerSecond)
 	for _, h := range l.Hosts {
-		if err := k.add(h.Name, net.JoinHostPort(h.Address.String(), "22")); err != nil {
+		if err := k.Add(h.Name, net.JoinHostPort(h.Address.String(), "22")); err != nil {
 			k.Close()
 			return nil, err
 		}
@@ -57,7 +62,8 @@ func (l *Lab) OpenLink(ctx context.Context, bytesPerSecond int64) (*Link, error)
 	return k, nil
 }
 
-func newLink(ctx context.Context, bytesPerSecond int64) *Link {
+// NewLink is a link to no host yet.
+func NewLink(ctx context.Context, bytesPerSecond int64) *Link {
 	ctx, cancel := context.WithCancel(ctx)
 	k := &Link{ctx: ctx, cancel: cancel, up: rate.NewLimiter(0, 0), down: rate.NewLimiter(0, 0), conns: map[net.Conn]bool{}}
 	k.SetRate(bytesPerSecond)
@@ -78,8 +84,11 @@ func (k *Link) SetRate(bytesPerSecond int64) {
 	}
 }
 
-// add puts a proxy in front of target (ADDRESS:PORT).
-func (k *Link) add(name, target string) error {
+// SetLatency makes round trips of connections that are opened from now on take so much longer, half of it each way.
+func (k *Link) SetLatency(roundTrip time.Duration) { k.trip.Store(int64(roundTrip)) }
+
+// Add puts a proxy in front of target (ADDRESS:PORT).
+func (k *Link) Add(name, target string) error {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(k.ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -106,6 +115,12 @@ func (k *Link) accept(p *linkPort) {
 // join connects a client with the host until both have said all, or until one of them is lost.
 func (k *Link) join(p *linkPort, near net.Conn) {
 	defer near.Close()
+	way := time.Duration(k.trip.Load()) / 2
+	// The client believes to be connected, and speaks already. Over a line of this length it would not have known for a round
+	// trip, that of SYN and SYN-ACK.
+	if delay.Wait(k.ctx, 2*way) != nil {
+		return
+	}
 	var dialer net.Dialer
 	far, err := dialer.DialContext(k.ctx, "tcp", p.target)
 	if err != nil {
@@ -117,37 +132,47 @@ func (k *Link) join(p *linkPort, near net.Conn) {
 	}
 	defer k.forget(near, far)
 	var both sync.WaitGroup
-	both.Go(func() { k.carry(far, near, k.up, &p.sent) })
-	both.Go(func() { k.carry(near, far, k.down, &p.received) })
+	both.Go(func() { k.carry(far, near, way, k.up, &p.sent) })
+	both.Go(func() { k.carry(near, far, way, k.down, &p.received) })
 	both.Wait()
 }
 
 // carry moves bytes in one direction at the link's rate. An end is passed on as what it is: the end of what one side says,
 // or the loss of the connection.
-func (k *Link) carry(to, from net.Conn, limiter *rate.Limiter, count *atomic.Int64) {
-	buffer := make([]byte, linkBuffer)
-	for {
-		n, readErr := from.Read(buffer)
-		if n > 0 {
-			if err := limiter.WaitN(k.ctx, n); err != nil {
-				break
-			}
-			sent, err := to.Write(buffer[:n])
-			count.Add(int64(sent))
-			if err != nil {
-				break
-			}
-		}
-		if errors.Is(readErr, io.EOF) {
-			_ = to.(*net.TCPConn).CloseWrite() // lost already, and then the other direction sees it
-			return
-		}
-		if readErr != nil {
-			break
-		}
+func (k *Link) carry(to, from net.Conn, way time.Duration, limiter *rate.Limiter, count *atomic.Int64) {
+	if delay.Carry(k.ctx, counting{to, count}, paced{k.ctx, from, limiter}, way) == nil {
+		_ = to.(*net.TCPConn).CloseWrite() // lost already, and then the other direction sees it
+		return
 	}
 	to.Close()
 	from.Close()
+}
+
+// paced reads at a rate.
+type paced struct {
+	ctx     context.Context
+	from    io.Reader
+	limiter *rate.Limiter
+}
+
+func (p paced) Read(b []byte) (int, error) {
+	n, err := p.from.Read(b[:min(len(b), linkBuffer)])
+	if waited := p.limiter.WaitN(p.ctx, n); err == nil {
+		err = waited
+	}
+	return n, err
+}
+
+// counting counts what is written.
+type counting struct {
+	to    io.Writer
+	count *atomic.Int64
+}
+
+func (c counting) Write(b []byte) (int, error) {
+	n, err := c.to.Write(b)
+	c.count.Add(int64(n))
+	return n, err
 }
 
 // keep notes connections for cut, unless the link is closed.
@@ -221,6 +246,35 @@ func (k *Link) Address(host string) (netip.AddrPort, error) {
 		}
 	}
 	return netip.AddrPort{}, fmt.Errorf("no link to host %q", host)
+}
+
+// Document is a Cluster document in which every host of the link is reached by its proxy. To the other hosts they have the
+// addresses that they had.
+func (k *Link) Document(document []byte) ([]byte, error) {
+	var all map[string]any
+	if err := yaml.Unmarshal(document, &all); err != nil {
+		return nil, err
+	}
+	spec, _ := all["spec"].(map[string]any)
+	hosts, _ := spec["hosts"].([]any)
+	for _, h := range hosts {
+		host, _ := h.(map[string]any)
+		name, _ := host["name"].(string)
+		near, err := k.Address(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, named := host["advertiseAddress"]; !named {
+			host["advertiseAddress"] = host["address"]
+		}
+		ssh, _ := host["ssh"].(map[string]any)
+		if ssh == nil {
+			ssh = map[string]any{}
+			host["ssh"] = ssh
+		}
+		host["address"], ssh["port"] = near.Addr().String(), near.Port()
+	}
+	return yaml.Marshal(all)
 }
 
 // SSHConfig is what an ssh_config, such as ~/.ssh/config of the operator, says so that whoever logs in at a host's name or

@@ -61,10 +61,10 @@ func ask(k *Link, host string, said []byte) ([]byte, error) {
 
 func newTestLink(t *testing.T, bytesPerSecond int64, hosts ...string) *Link {
 	t.Helper()
-	k := newLink(t.Context(), bytesPerSecond)
+	k := NewLink(t.Context(), bytesPerSecond)
 	t.Cleanup(k.Close)
 	for _, h := range hosts {
-		if err := k.add(h, echoServer(t)); err != nil {
+		if err := k.Add(h, echoServer(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,9 +122,9 @@ func TestLinkIsThrottled(t *testing.T) {
 
 func TestLinkEndsItsConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	k := newLink(ctx, 0)
+	k := NewLink(ctx, 0)
 	t.Cleanup(k.Close)
-	if err := k.add("h1", greetingServer(t)); err != nil {
+	if err := k.Add("h1", greetingServer(t)); err != nil {
 		t.Fatal(err)
 	}
 	address, err := k.Address("h1")
@@ -182,7 +182,7 @@ func TestLinkToAHostThatIsOff(t *testing.T) {
 	}
 	gone := listener.Addr().String()
 	listener.Close()
-	if err := k.add("h1", gone); err != nil {
+	if err := k.Add("h1", gone); err != nil {
 		t.Fatal(err)
 	}
 	if answer, _ := ask(k, "h1", []byte("hello")); len(answer) != 0 {
@@ -193,7 +193,7 @@ func TestLinkToAHostThatIsOff(t *testing.T) {
 func TestLinkSSHConfig(t *testing.T) {
 	k := newTestLink(t, 0)
 	for _, host := range []string{"1", "2"} {
-		if err := k.add("h"+host, "10.89.3.1"+host+":22"); err != nil {
+		if err := k.Add("h"+host, "10.89.3.1"+host+":22"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,5 +207,70 @@ func TestLinkSSHConfig(t *testing.T) {
 	}
 	if got := k.SSHConfig(); got != want.String() {
 		t.Errorf("got\n%s\nwant\n%s", got, want.String())
+	}
+}
+
+// A round trip takes the latency, and so does the connection before it; many bytes take no longer than few.
+func TestLinkIsLong(t *testing.T) {
+	const latency = 100 * time.Millisecond
+	k := newTestLink(t, 0, "h1")
+	k.SetLatency(latency)
+	for _, size := range []int{1, 8 << 20} {
+		said := make([]byte, size)
+		began := time.Now()
+		answer, err := ask(k, "h1", said)
+		if err != nil || len(answer) != 2*size {
+			t.Errorf("%d bytes came back, %v", len(answer), err)
+		}
+		// What moves 16 KiB for each way would take a minute for the larger one.
+		if took := time.Since(began); took < 2*latency || took > 20*time.Second {
+			t.Errorf("%d bytes took %s, want two round trips", size, took)
+		}
+	}
+	k.SetLatency(0)
+	if answer, err := ask(k, "h1", []byte("short")); err != nil || string(answer) != "shortshort" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+// The document that names the proxies says to the other hosts what it said before.
+func TestLinkDocument(t *testing.T) {
+	k := newTestLink(t, 0, "h1", "h2")
+	got, err := k.Document([]byte(`
+metadata: {name: far}
+spec:
+  hosts:
+  - {name: h1, address: 10.89.0.11, roles: [control-plane], ssh: {user: root, hostKey: ssh-ed25519 AAAA}}
+  - {name: h2, address: two.example, advertiseAddress: 10.89.0.12}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := k.Address("h1")
+	second, _ := k.Address("h2")
+	want := fmt.Sprintf(`metadata:
+  name: far
+spec:
+  hosts:
+  - address: 127.0.0.1
+    advertiseAddress: 10.89.0.11
+    name: h1
+    roles:
+    - control-plane
+    ssh:
+      hostKey: ssh-ed25519 AAAA
+      port: %d
+      user: root
+  - address: 127.0.0.1
+    advertiseAddress: 10.89.0.12
+    name: h2
+    ssh:
+      port: %d
+`, first.Port(), second.Port())
+	if string(got) != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if _, err := k.Document([]byte("spec: {hosts: [{name: h3, address: 10.89.0.13}]}")); err == nil {
+		t.Error("a host without a proxy is in the document")
 	}
 }

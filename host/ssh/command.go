@@ -82,7 +82,7 @@ func (h *Host) open(ctx context.Context, line string, cmd host.Cmd) (*process, e
 	}
 	p := &process{
 		h: h, session: s, stdout: command.NewOutput(cmd), stderr: &errorOutput{pids: make(chan int, 1)},
-		stdin: command.NewInput(cmd.Stdin), done: make(chan error, 1),
+		stdin: command.NewInput(cmd.Stdin), started: make(chan struct{}), done: make(chan error, 1),
 	}
 	s.Stdout, s.Stderr = p.stdout, p.stderr
 	pipe, err := s.StdinPipe()
@@ -93,6 +93,7 @@ func (h *Host) open(ctx context.Context, line string, cmd host.Cmd) (*process, e
 	// Not even the start is waited for here: when ctx ends while it is under way, wait sees to it that it ends.
 	go func() {
 		err := s.Start(line)
+		close(p.started)
 		if err == nil {
 			go p.feed(pipe)
 			err = s.Wait()

@@ -31,6 +31,7 @@ type Host struct {
 	timeout    time.Duration
 
 	warden   *warden
+	spares   spares
 	commands chan struct{} // holds a token for each running command
 
 	sftpTurn chan struct{} // holds a token while somebody looks at sftp or opens it
@@ -165,14 +166,21 @@ func (h *Host) keepAlive(interval time.Duration) {
 	}
 }
 
-// session opens a session on the connection. One that comes too late is closed: it would count against MaxSessions.
+// session gives a session on the connection: a spare one, or one that it opens. One that comes too late is closed: it would count against MaxSessions.
 func (h *Host) session(ctx context.Context) (*ssh.Session, error) {
+	defer h.prepare()
 	type result struct {
 		session *ssh.Session
 		err     error
 	}
 	done := make(chan result, 1)
 	go func() {
+		if spare := h.spares.take(); spare != nil {
+			if s, err := spare.open(); err == nil {
+				done <- result{s, nil}
+				return
+			}
+		}
 		s, err := h.link.client.NewSession()
 		done <- result{s, err}
 	}()

@@ -23,7 +23,8 @@ type process struct {
 	stdout  *command.Output
 	stderr  *errorOutput
 	stdin   *command.Input
-	done    chan error // how it ended
+	started chan struct{} // closed when the host has answered that it starts, or does not
+	done    chan error    // how it ended
 }
 
 // endWait is how long a command has between TERM and KILL, and to be gone after that.
@@ -51,14 +52,33 @@ func (p *process) wait(ctx context.Context) error {
 			}
 			return p.outcome(ctx, err)
 		case <-p.stdin.Failed():
-			p.end(pid)
+			p.giveUp(pid)
 			return p.stdin.Err()
 		case <-ctx.Done():
-			p.end(pid)
+			p.giveUp(pid)
 			return context.Cause(ctx)
 		case <-p.h.gone:
 			return p.h.lost()
 		}
+	}
+}
+
+// answerWait is how long a host has to answer that a command starts before nobody waits for its end.
+const answerWait = time.Second
+
+// giveUp ends the command. A host that has not even answered that it starts may be silent, and is not waited for; should it
+// answer later, the command is ended then.
+func (p *process) giveUp(pid int) {
+	ended := make(chan struct{})
+	go func() {
+		p.end(pid)
+		close(ended)
+	}()
+	select {
+	case <-p.started:
+		<-ended
+	case <-ended:
+	case <-time.After(answerWait):
 	}
 }
 

@@ -98,6 +98,8 @@ func (d *Dialer) Dial(ctx context.Context, target Target) (*Host, error) {
 		h.Close()
 		return nil, err
 	}
+	// Nearly every host is asked for files. Whoever asks first waits for this, and is told why it fails.
+	go h.sftpClient(context.WithoutCancel(ctx)) //nolint:errcheck // likewise
 	go h.keepAlive(keepAliveInterval(d.opts.KeepAlive))
 	return h, nil
 }

@@ -42,6 +42,9 @@ type Config struct {
 	// that are not the same machine. It takes root.
 	Own []string
 
+	// Files are what the folders of Own hold at first, by their paths on the host.
+	Files map[string]string
+
 	// Profile is run by the shell before every command, as ~/.bashrc is.
 	Profile string
 
@@ -145,6 +148,17 @@ func (s *Server) own(t testing.TB) {
 		mine := filepath.Join(t.TempDir(), strconv.Itoa(i))
 		if err := os.Mkdir(mine, 0o755); err != nil {
 			t.Fatal(err)
+		}
+		for path, content := range s.config.Files {
+			rest, below := strings.CutPrefix(path, folder+"/")
+			if !below {
+				continue
+			}
+			place := filepath.Join(mine, filepath.FromSlash(rest))
+			if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, place, content, 0o644)
 		}
 		s.mounts += quote.Argv("mount", "--bind", mine, folder) + " && "
 	}

@@ -31,6 +31,7 @@ func newCommand() *cobra.Command {
 		newCopyCommand(),
 		newBundleCommand(),
 		newMirrorCommand(),
+		newLinkCommand(),
 	)
 	return cmd
 }
