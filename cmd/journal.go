@@ -139,8 +139,11 @@ func (j *journal) record(e workflow.Event) {
 	defer j.mu.Unlock()
 	switch {
 	case e.Kind != workflow.Progress:
-		j.events = append(j.events, e)
 		logEvent(h, e)
+		if j.timeline != "" {
+			e.Changes = make([]workflow.Change, len(e.Changes)) // their number is all that is shown, and they may be large
+			j.events = append(j.events, e)
+		}
 	case j.pace.due(e): // there are many, and they end in an event of another kind
 		logEvent(h, e)
 	}

@@ -65,6 +65,7 @@ type recorder struct {
 func (r *recorder) note(e workflow.Event) {
 	switch e.Kind {
 	case workflow.Unchanged, workflow.Applied, workflow.Failed:
+		e.Changes = nil // they may be large
 		r.mu.Lock()
 		r.ends = append(r.ends, e)
 		r.mu.Unlock()
