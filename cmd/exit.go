@@ -65,10 +65,14 @@ func printError(w io.Writer, err error) {
 		return
 	}
 	for _, e := range flatten(err) {
-		text := strings.ReplaceAll(e.Error(), "; hint: ", "\n  hint: ")
-		fmt.Fprintf(w, "error: %s\n", text)
+		fmt.Fprintf(w, "error: %s\n", hintBelow(e))
 	}
 }
+
+// printWarning prints what does not stop a command as printError does what stops one.
+func printWarning(w io.Writer, err error) { fmt.Fprintf(w, "warning: %s\n", hintBelow(err)) }
+
+func hintBelow(err error) string { return strings.ReplaceAll(err.Error(), "; hint: ", "\n  hint: ") }
 
 // flatten takes apart what was joined. An error whose text says more than its parts do is kept whole.
 func flatten(err error) []error {

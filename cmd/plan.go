@@ -1,22 +1,17 @@
 package cmd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
 
-	"github.com/myadm/myadm/apply"
-	"github.com/myadm/myadm/config"
-	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/workflow"
 )
 
 // planFlags are plan's.
 type planFlags struct {
-	target
-	selection
+	documentFlags
 	output   outputFlag
 	diff     bool
 	exitCode bool
@@ -43,9 +38,7 @@ The form of -o json is described in docs/plan.md and docs/plan.schema.json.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPlan(cmd.Context(), streams, flags) },
 	}
-	flags.target.register(cmd)
-	flags.registerArtifacts(cmd)
-	flags.selection.register(cmd)
+	flags.documentFlags.register(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().BoolVar(&flags.diff, "diff", false, "show how files and objects would change")
 	cmd.Flags().BoolVar(&flags.exitCode, "exit-code", false, "end with 4 when there is something to do")
@@ -53,39 +46,16 @@ The form of -o json is described in docs/plan.md and docs/plan.schema.json.`,
 }
 
 func runPlan(ctx context.Context, streams Streams, flags planFlags) error {
-	if flags.file == "" {
-		return usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
+	a, err := flags.survey(ctx, streams)
+	if a != nil {
+		defer a.close()
 	}
-	cfg, err := flags.load(config.RoleControlPlane)
 	if err != nil {
 		return err
 	}
-	b, err := openBundle(cfg)
+	release, err := flags.provide(ctx, streams, a.c, 0, flags.sends()) // nothing is sent: the index says what hosts lack
 	if err != nil {
-		return err
-	}
-	config.SetDefaults(cfg)
-	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
-		return err
-	}
-	if err := resolveVersion(ctx, streams, cfg); err != nil {
-		return err
-	}
-	c, unreached := flags.open(ctx, cfg, b, streams)
-	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
-	if len(c.ControlPlanes()) == 0 {
-		return unreached
-	}
-	founder, err := apply.Founder(ctx, c)
-	if err == nil {
-		err = errors.Join(apply.CheckVersion(ctx, c, founder), apply.Learn(ctx, c))
-	}
-	if err != nil {
-		return errors.Join(unreached, err)
-	}
-	release, err := flags.provide(ctx, streams, c, 0, flags.sends()) // nothing is sent: the index says what hosts lack
-	if err != nil {
-		return errors.Join(unreached, err)
+		return errors.Join(a.unreached, err)
 	}
 	defer release()
 	checking := ctx
@@ -93,13 +63,12 @@ func runPlan(ctx context.Context, streams Streams, flags planFlags) error {
 		checking = workflow.WithDiffs(ctx)
 	}
 	runner := workflow.Runner{Only: flags.only, Skip: flags.skip}
-	plan, err := runner.Plan(checking, apply.Steps(c, founder, apply.Options{
-		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: kube.DefaultTokenTTL,
-	})...)
+	plan, err := runner.Plan(checking, a.steps(flags.options())...)
 	if ctx.Err() != nil {
 		return err
 	}
-	return flags.tell(streams, newPlanDocument(c, plan, errors.Join(unreached, err)), errors.Join(unreached, err))
+	err = errors.Join(a.unreached, err)
+	return flags.tell(streams, newPlanDocument(a.c, plan, err), err)
 }
 
 // tell writes a plan, and ends as it asks for: with failed, what kept it from being whole, or with --exit-code.

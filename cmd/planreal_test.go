@@ -128,7 +128,7 @@ func TestPlanOfRealPhases(t *testing.T) {
 					f.Lose(errors.New("no route to host"))
 				}
 			}
-			steps := apply.Steps(c, c.Nodes[0], apply.Options{Patience: time.Minute, TokenTTL: time.Hour})
+			steps := apply.Steps(c, &apply.State{Founder: c.Nodes[0], Arriving: c.Nodes}, apply.Options{Patience: time.Minute, TokenTTL: time.Hour})
 			runner := workflow.Runner{Skip: []string{"preflight"}} // which has the hosts wait for each other
 			plan, err := runner.Plan(workflow.WithDiffs(t.Context()), steps...)
 			d := newPlanDocument(c, plan, err)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -43,6 +45,16 @@ func MemberPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PK
 	return MemberFiles{Files: slices.Concat(stages...), Changes: changes}, err
 }
 
+// MemberExtraFiles are the files that the document has for a component of the control plane.
+func MemberExtraFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, component string) (MemberFiles, error) {
+	files := manifests.ExtraFiles(params(c), component)
+	if len(files) == 0 {
+		return MemberFiles{}, nil
+	}
+	changes, err := diffFiles(ctx, r, files)
+	return MemberFiles{Files: files, Changes: changes}, err
+}
+
 // MemberKubelet is what a host's kubelet is started with, and why it is to be started anew if it is not what it reads:
 // it does not run, say; empty when it runs as it should.
 func MemberKubelet(ctx context.Context, c *cluster.Cluster, r host.Reader) (files MemberFiles, start string, err error) {
@@ -58,6 +70,12 @@ func MemberKubelet(ctx context.Context, c *cluster.Cluster, r host.Reader) (file
 	}
 	state, err := readUnit(ctx, r, kubeletService.name, kubeletService.files...)
 	return files, state.todo(), err
+}
+
+// KubeletStarted is when a host's kubelet was started, on the host's clock, to the second.
+func KubeletStarted(ctx context.Context, r host.Reader) (time.Time, error) {
+	state, err := readUnit(ctx, r, kubeletService.name)
+	return state.started, err
 }
 
 // EnableKubelet has systemd start the kubelet with the host.

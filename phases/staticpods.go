@@ -65,7 +65,11 @@ const manifestsMode fs.FileMode = 0o700
 
 // ControlPlane places the static pods of the API server, the controller manager and the scheduler.
 func ControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
-	render := controlPlanePods(c)
+	pods := controlPlanePods(c)
+	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {
+		files, err := pods(ctx, r)
+		return append(extraFiles(c), files...), err // which are there before the pods
+	}
 	return workflow.Phase{
 		Name:  "control-plane",
 		Short: "place the control plane's static pods",
@@ -111,6 +115,15 @@ func controlPlanePods(c *cluster.Cluster) renderer {
 		scheduler, err := manifests.Scheduler(params(c))
 		return []host.File{apiServer, controllerManager, scheduler}, err
 	}
+}
+
+// extraFiles are what the document has for components to read.
+func extraFiles(c *cluster.Cluster) []host.File {
+	var files []host.File
+	for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName} {
+		files = append(files, manifests.ExtraFiles(params(c), name)...)
+	}
+	return files
 }
 
 // renderer makes files for a host after a look at it.

@@ -83,6 +83,7 @@ while [ $# -gt 0 ]; do
 	case "$2" in *.service|*.conf) reload=yes ;; esac
 	mkdir -p "${2%/*}"
 	if [ -n "$3" ] && [ -e "$2" ]; then
+		mkdir -p "${3%/*}"
 		ln -fT "$2" "$3" 2>/dev/null || cp -pfT "$2" "$3"
 	fi
 	if [ "$1" -ef "$2" ]; then # it was kept, and nothing has taken its place

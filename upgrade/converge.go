@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -57,6 +59,15 @@ func (m machine) write(ctx context.Context, h host.Host) error {
 		}
 	}
 	return h.WriteFiles(ctx, files...)
+}
+
+// started is when the kubelet was started whose word for its Node is to be waited for. In an upgrade that is known by its
+// version.
+func (m machine) started(ctx context.Context, n *cluster.Node) (time.Time, error) {
+	if !m.stays || !m.replaced {
+		return time.Time{}, nil
+	}
+	return phases.KubeletStarted(ctx, n)
 }
 
 // ConvergeControlPlanes makes the control planes of a running cluster what its document wants, one at a time. The first of
@@ -102,7 +113,18 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 		m.kubelet, started = start, pieces(files)
 		return err
 	})
+	read := make([][]piece, len(staticpod.Names))
 	if server {
+		for i, name := range staticpod.Names {
+			g.Go(func() error {
+				files, err := phases.MemberExtraFiles(looking, c, n, name)
+				read[i] = pieces(files)
+				for j := range read[i] {
+					read[i][j].readers = []string{name}
+				}
+				return err
+			})
+		}
 		g.Go(func() (err error) {
 			m.pods, err = comparePods(looking, c, n, upgrades)
 			return err
@@ -116,7 +138,7 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 	if err := g.Wait(); err != nil {
 		return m, err
 	}
-	m.pieces = append(pki, started...)
+	m.pieces = slices.Concat(pki, slices.Concat(read...), started)
 	if slices.ContainsFunc(started, piece.differs) {
 		m.kubelet = "" // it is started anew in any case
 	}
@@ -218,7 +240,7 @@ func comparePod(name string, have, want []byte, upgrades bool) (pod, error) {
 		return p, nil
 	}
 	if name == manifests.EtcdName && p.from != image {
-		move, err := EtcdMove(tagOf(p.from), tagOf(image))
+		move, err := EtcdMove(staticpod.ImageVersion(p.from), staticpod.ImageVersion(image))
 		if err != nil {
 			return pod{}, err
 		}

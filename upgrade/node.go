@@ -53,13 +53,10 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look fun
 				return nil, err
 			}
 			if changes := m.changes(); len(changes) > 0 {
-				if err := phases.ShowFiles(ctx, r, changes, m.manifests()...); err != nil {
-					return nil, err
-				}
 				if !m.stays {
 					changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + c.Node(r).Spec.Name, Detail: "drain, start in the new version, uncordon"})
 				}
-				return changes, nil
+				return changes, phases.ShowFiles(ctx, r, changes, m.manifests()...)
 			}
 			return unsettled(ctx, c, c.Node(r), m)
 		},
@@ -116,7 +113,7 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 	case err != nil:
 		return append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "wait until it is Ready"}), nil
 	}
-	if why := nodeMissing(node, want[kubelet]); why != "" {
+	if why := nodeMissing(node, want[kubelet], time.Time{}); why != "" {
 		changes = append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "wait: " + why})
 	}
 	if Cordoned(node) {
@@ -226,7 +223,11 @@ func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 	if err != nil {
 		return err
 	}
-	if err := n.Remove(ctx, m.keeps()...); err != nil {
+	kept := m.keeps()
+	if m.stays {
+		kept = []string{folder} // there is nothing in it that a run to come would need
+	}
+	if err := n.Remove(ctx, kept...); err != nil {
 		return fmt.Errorf("remove what was kept to go back: %w", err)
 	}
 	return nil
@@ -254,7 +255,11 @@ func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 	}
 	ended.release(ctx, client)
 	if !m.unready {
-		if err := waitNode(ctx, client, n, want[kubelet], opts.Patience); err != nil {
+		since, err := m.started(ctx, n)
+		if err != nil {
+			return err
+		}
+		if err := waitNode(ctx, client, n, want[kubelet], since, opts.Patience); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,7 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 		if err != nil {
 			return e, nil, fmt.Errorf("%s: %w", at, err)
 		}
-		want[p.name] = tagOf(image)
+		want[p.name] = staticpod.ImageVersion(image)
 		e.End = append(e.End, p.name)
 		e.Moves = append(e.Moves, staticpod.Move{From: at, To: manifests.StaticPodPath(p.name), Keep: folder + "/" + p.name + ".yaml"})
 		if p.name == manifests.EtcdName && there[etcdCopy(dir)] && m.replaced {

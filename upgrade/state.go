@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -40,17 +39,7 @@ func (p pod) detail() string {
 }
 
 // version is that of the program, by the image's tag; empty when the image has none.
-func (p pod) version() string { return tagOf(p.image) }
-
-// tagOf is an image's tag, as a version: what a tag cannot hold is written with an underscore there.
-func tagOf(image string) string {
-	image, _, _ = strings.Cut(image, "@")
-	i := strings.LastIndexByte(image, ':')
-	if i < 0 || strings.Contains(image[i:], "/") {
-		return ""
-	}
-	return strings.ReplaceAll(image[i+1:], "_", "+")
-}
+func (p pod) version() string { return staticpod.ImageVersion(p.image) }
 
 // machine is what a host has of its share of the new version, or of the document.
 type machine struct {
@@ -134,7 +123,7 @@ func target(name string, manifest []byte, image string) (pod, error) {
 		return pod{}, err
 	}
 	if name == manifests.EtcdName && from != image {
-		move, err := EtcdMove(tagOf(from), tagOf(image))
+		move, err := EtcdMove(staticpod.ImageVersion(from), staticpod.ImageVersion(image))
 		if err != nil {
 			return pod{}, err
 		}
@@ -168,13 +157,11 @@ func (m machine) changes() []workflow.Change {
 	return changes
 }
 
-// manifests are the static pods as they are to be; the diff of a piece comes with it.
+// manifests are the static pods as they are to be.
 func (m machine) manifests() []host.File {
 	var files []host.File
 	for _, p := range m.pods {
-		if p.changes() {
-			files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
-		}
+		files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
 	}
 	return files
 }

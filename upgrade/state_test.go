@@ -29,7 +29,7 @@ func TestTagOf(t *testing.T) {
 		"localhost:5000/kube-apiserver@sha256:0a0b":          "",
 		"": "",
 	} {
-		if got := tagOf(image); got != want {
+		if got := staticpod.ImageVersion(image); got != want {
 			t.Errorf("%q: got %q, want %q", image, got, want)
 		}
 	}
