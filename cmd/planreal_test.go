@@ -50,7 +50,7 @@ spec:
 
 // secretFiles stand beside it.
 var secretFiles = map[string]string{
-	"config.json": `{"auths": {"hub.example.org": {"auth": "b3BzOk1BUktFUg=="}}}`, // ops:MARKER
+	"config.json":     `{"auths": {"hub.example.org": {"auth": "b3BzOk1BUktFUg=="}}}`, // ops:MARKER
 	"encryption.yaml": "kind: EncryptionConfiguration\nkeys: MARKER\n",
 	"mine.yaml": `
 apiVersion: v1
