@@ -40,7 +40,9 @@ spec:
   proxy: {httpProxy: "http://ops:MARKER@proxy.example.org:3128"}
   registries: [{name: docker.io, mirrors: [https://hub.example.org], credentialsFile: config.json}]
   networking: {manifests: [mine.yaml]}
-  apiServer: {extraEnvs: [{name: KMS_TOKEN, value: MARKER}]}
+  apiServer:
+    extraEnvs: [{name: KMS_TOKEN, value: MARKER}]
+    extraVolumes: [{name: encryption, hostPath: /etc/kubernetes/encryption.yaml, mountPath: /etc/kubernetes/encryption.yaml, file: encryption.yaml}]
   controllerManager: {extraEnvs: [{name: KMS_TOKEN, value: MARKER}]}
   scheduler: {extraEnvs: [{name: KMS_TOKEN, value: MARKER}]}
   etcd: {extraEnvs: [{name: KMS_TOKEN, value: MARKER}]}
@@ -48,7 +50,8 @@ spec:
 
 // secretFiles stand beside it.
 var secretFiles = map[string]string{
-	"config.json": `{"auths": {"hub.example.org": {"auth": "b3BzOk1BUktFUg=="}}}`, // ops:MARKER
+	"config.json":     `{"auths": {"hub.example.org": {"auth": "b3BzOk1BUktFUg=="}}}`, // ops:MARKER
+	"encryption.yaml": "kind: EncryptionConfiguration\nkeys: MARKER\n",
 	"mine.yaml": `
 apiVersion: v1
 kind: Secret
@@ -77,7 +80,7 @@ func bareCluster(t *testing.T) (*cluster.Cluster, []*hosttest.Fake) {
 		t.Fatal(err)
 	}
 	config.SetDefaults(cfg)
-	if err := errors.Join(config.Validate(cfg), makeBundle(filepath.Join(dir, "bundle"), cfg.Spec.KubernetesVersion)); err != nil {
+	if err := errors.Join(config.Validate(cfg), config.ValidateFiles(cfg), makeBundle(filepath.Join(dir, "bundle"), cfg.Spec.KubernetesVersion)); err != nil {
 		t.Fatal(err)
 	}
 	c := &cluster.Cluster{Config: cfg, Now: time.Now, Rand: rand.Reader, Version: "test"}
@@ -156,6 +159,9 @@ func TestPlanOfRealPhases(t *testing.T) {
 					t.Fatal(err)
 				}
 				noSecrets(t, out.String())
+				if masked := strings.Contains(out.String(), "create /etc/kubernetes/encryption.yaml\n      (secret: changed, not shown)"); masked != (opts == planViewOptions{Diff: true}) {
+					t.Errorf("%+v: a file for root alone is told to change: %t", opts, masked)
+				}
 				if shown := strings.Contains(out.String(), "+++ /etc/kubernetes/manifests/kube-apiserver.yaml"); shown != opts.Diff {
 					t.Errorf("%+v: there are diffs: %t", opts, shown)
 				}

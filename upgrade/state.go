@@ -157,13 +157,11 @@ func (m machine) changes() []workflow.Change {
 	return changes
 }
 
-// manifests are the static pods as they are to be; the diff of a piece comes with it.
+// manifests are the static pods as they are to be.
 func (m machine) manifests() []host.File {
 	var files []host.File
 	for _, p := range m.pods {
-		if p.changes() {
-			files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
-		}
+		files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
 	}
 	return files
 }
