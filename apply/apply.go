@@ -1,5 +1,6 @@
-// Package apply makes a whole cluster of a document: the phases of init for the control plane that starts it, and those of
-// join for all other hosts, at the same time.
+// Package apply makes of a document's hosts the cluster that it describes. Where there is none, the phases of init make it on
+// the control plane that starts it, and those of join take all other hosts into it, at the same time. Where there is one,
+// its hosts are changed in turns to what the document says (package upgrade), and hosts that are new join it.
 package apply
 
 import (
@@ -7,9 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
-
-	"sigs.k8s.io/yaml"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -19,6 +19,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/upgrade"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -27,10 +28,20 @@ type Options struct {
 	IgnorePreflight []string
 	Patience        time.Duration // for the control planes to become healthy, and for nodes to become Ready
 	TokenTTL        time.Duration // of the token for hosts that are not in the document
+	MaxUnavailable  string        // of the workers, while they are changed: a number or a percentage
+	Drain           upgrade.DrainOptions
 }
 
-// Steps are what makes the document's cluster. founder is the control plane that starts it, or any that is in it.
-func Steps(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.Step {
+// Steps are what makes the document's cluster of the hosts, as s has found them.
+func Steps(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
+	if len(s.Members) == 0 {
+		return create(c, s.Founder, opts)
+	}
+	return change(c, s, opts)
+}
+
+// create is init's list and join's in one.
+func create(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.Step {
 	var others []*cluster.Node
 	for _, n := range c.Nodes {
 		if n != founder {
@@ -56,6 +67,63 @@ func Steps(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.S
 		),
 		join.Settle(c, others, j, joining),
 	}
+}
+
+// change has the members of a running cluster follow the document, and takes the other hosts into it. A version comes
+// first and by itself, since it has an order of its own; then what the hosts run, control planes before all else, one at a
+// time, and what is in the API; then those hosts join for which all of this may have been made.
+func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
+	servers, workers := split(s.Members)
+	j := join.Fresh(c, s.Founder)
+	joining := join.Options{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience}
+	rolling := upgrade.Options{
+		From: s.From(), IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
+	}
+	steps := []workflow.Step{
+		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
+	}
+	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
+		steps = append(steps, upgrade.Steps(c.Of(s.Members), rolling)...)
+	}
+	return append(steps,
+		workflow.Pipeline(phases.ExternalEtcd(c, servers)),
+		workflow.Parallel(
+			phases.Prepare(c, c.Nodes),
+			phases.Folders(c, s.Members),
+			join.Credentials(c, without(s.Members, s.Founder), j),
+		),
+		upgrade.ConvergeControlPlanes(c, servers, s.From(), rolling),
+		phases.WaitAPI(c, s.Founder, opts.Patience),
+		workflow.Parallel(
+			phases.UploadConfig(c),
+			phases.BootstrapAccess(c, s.Founder),
+			phases.Addons(c),
+			phases.Network(c),
+			phases.Endpoint(c),
+		),
+		upgrade.ConvergeWorkers(c, workers, rolling),
+		join.Arrive(c, s.Arriving, j, joining),
+		join.Settle(c, c.Nodes, j, joining),
+		phases.Endpoint(c), // names the load balancers of hosts that have come
+		phases.MoveEndpoint(c),
+		upgrade.Tidy(c, s.Members),
+	)
+}
+
+// split tells control planes and workers apart.
+func split(nodes []*cluster.Node) (servers, workers []*cluster.Node) {
+	for _, n := range nodes {
+		if n.Spec.HasRole(config.RoleControlPlane) {
+			servers = append(servers, n)
+		} else {
+			workers = append(workers, n)
+		}
+	}
+	return servers, workers
+}
+
+func without(nodes []*cluster.Node, one *cluster.Node) []*cluster.Node {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n *cluster.Node) bool { return n == one })
 }
 
 // Founder picks the control plane that starts the cluster: one that is in it, or the document's first one when none is. A
@@ -90,8 +158,8 @@ func Founder(ctx context.Context, c *cluster.Cluster) (*cluster.Node, error) {
 	return servers[0], nil
 }
 
-// Learn asks a cluster that there is for its API servers: some may have joined without the document. A cluster that does
-// not answer is brought up with those of the document.
+// Learn asks a cluster that there is for its API servers, since some may have joined without the document, and for the load
+// balancer of a document that names none. A cluster that does not answer is brought up with those of the document.
 func Learn(ctx context.Context, c *cluster.Cluster) error {
 	client, err := c.Kube(ctx)
 	if errors.Is(err, cluster.ErrNoCluster) {
@@ -112,32 +180,10 @@ func Learn(ctx context.Context, c *cluster.Cluster) error {
 		return err // it names the ConfigMap
 	}
 	c.Learned = settings.APIServers
+	if c.Config.Spec.LoadBalancer.Type == "" { // nothing was said: a cluster that has shrunk keeps its endpoint
+		c.Config.Spec.LoadBalancer = settings.LoadBalancer
+	}
 	return nil
 }
 
 const learnTimeout = 5 * time.Second
-
-// CheckVersion refuses a document of another Kubernetes version than that of the cluster that there is: changing it takes
-// more than placing files.
-func CheckVersion(ctx context.Context, c *cluster.Cluster, founder *cluster.Node) error {
-	infos, err := founder.Stat(ctx, manifests.StaticPodPath(manifests.APIServerName))
-	if err != nil || !infos[0].Exists {
-		return err
-	}
-	data, err := founder.ReadFile(ctx, manifests.StaticPodPath(manifests.APIServerName))
-	if err != nil {
-		return fmt.Errorf("%s: %w", founder.Name(), err)
-	}
-	var pod corev1.Pod
-	if err := yaml.Unmarshal(data, &pod); err != nil || len(pod.Spec.Containers) == 0 {
-		return fmt.Errorf("%s: %s is no pod; hint: remove it, and the phase control-plane writes it anew", founder.Name(), manifests.StaticPodPath(manifests.APIServerName))
-	}
-	images, err := config.ImagesOf(c.Config)
-	if err != nil {
-		return err
-	}
-	if have := pod.Spec.Containers[0].Image; have != images.APIServer {
-		return fmt.Errorf("the cluster runs %s, and the document wants %s; hint: neither apply nor init changes the version, `myadm upgrade apply` does; to stay, write that of the cluster, as a label such as stable moves", have, images.APIServer)
-	}
-	return nil
-}

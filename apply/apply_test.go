@@ -185,7 +185,7 @@ func TestStepsPartTheHosts(t *testing.T) {
 	founder := c.Nodes[1]
 	on := map[string][]string{} // phases, and their hosts in order
 	var order []string
-	for _, s := range Steps(c, founder, Options{Patience: time.Minute}) {
+	for _, s := range Steps(c, &State{Founder: founder, Arriving: c.Nodes}, Options{Patience: time.Minute}) {
 		for _, p := range s.Phases() {
 			order = append(order, p.Name)
 			for _, h := range p.Hosts {

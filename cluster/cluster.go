@@ -54,6 +54,7 @@ type Cluster struct {
 	client  *kube.Client
 	clients map[*Node]*kube.Client // of each control plane that has a kubeconfig
 	aside   *Node                  // a control plane that is at work on itself; nil: none
+	parts   []*Cluster
 
 	etcd etcdClient
 }
@@ -184,11 +185,30 @@ func unique(nodes []*Node) error {
 // Close closes every connection.
 func (c *Cluster) Close() error {
 	c.etcd.close()
+	for _, part := range c.parts {
+		part.etcd.close()
+	}
 	var errs []error
 	for _, n := range c.Nodes {
 		errs = append(errs, n.Host.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Of is the cluster as if it had no other hosts than these, which c goes on to own. Clients of the API are its own.
+func (c *Cluster) Of(nodes []*Node) *Cluster {
+	document := *c.Config
+	document.Spec.Hosts = nil
+	for _, n := range nodes {
+		document.Spec.Hosts = append(document.Spec.Hosts, n.Spec)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	part := &Cluster{
+		Config: &document, Nodes: nodes, Bundle: c.Bundle, Now: c.Now, Rand: c.Rand, Version: c.Version, Learned: c.Learned, deliver: c.deliver,
+	}
+	c.parts = append(c.parts, part)
+	return part
 }
 
 // WithRole returns the nodes that have the role.

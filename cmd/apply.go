@@ -1,43 +1,42 @@
 package cmd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/cluster"
-	"github.com/myadm/myadm/config"
-	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/workflow"
 )
 
 // applyFlags are apply's.
 type applyFlags struct {
-	target
-	selection
+	documentFlags
 	lockFlags
 	output        outputFlag
 	kubeconfigOut string
-	tokenTTL      time.Duration
 }
 
 func newApplyCommand(streams Streams) *cobra.Command {
 	var flags applyFlags
 	cmd := &cobra.Command{
 		Use:   "apply -f DOCUMENT",
-		Short: "Make the whole cluster of a document",
-		Long: `Make the cluster that a document describes: all its control planes and workers, at the same time.
+		Short: "Make the cluster what a document says",
+		Long: `Make the cluster that a document describes: all its control planes and workers, at the same time. The command ends when
+all nodes are Ready. Running it again changes nothing, or carries on where it was stopped.
 
-It does what init and join do, in one run: the first control plane starts the cluster, the others join its etcd, and
-every node runs a load balancer of its own in front of all API servers, unless the document names another endpoint. The
-command ends when all nodes are Ready. Running it again changes nothing, or carries on where it was stopped.
+Where there is no cluster it does what init and join do, in one run: the first control plane starts the cluster, the others
+join its etcd, and every node runs a load balancer of its own in front of all API servers, unless the document names
+another endpoint. A host that fails does not keep the others from becoming nodes.
 
-A host that fails does not keep the others from becoming nodes.
+Where there is one, it changes what differs from the document, because the document was edited or the hosts were, and
+nothing else; myadm plan tells what that is. Control planes follow one after the other: static pods, certificates and the
+kubelet's configuration are replaced together and, when something does not become healthy, put back, and the run ends
+there. Workers follow, --max-unavailable at a time. Users' pods stay where they are, unless the version changes: then it
+begins with what upgrade apply does. Hosts that are new in the document join. What a running cluster cannot change, such as
+its subnets, is refused before anything is done. Nodes that the document does not name stay, unless --prune names them.
 
 What hosts lack comes from --bundle, from a --mirror, or from the makers' servers, and is always verified. --delivery says
 how it reaches them: they download, pass it on to each other, or are sent all of it.`,
@@ -46,74 +45,53 @@ how it reaches them: they download, pass it on to each other, or are sent all of
   # from a mirror, downloaded by the hosts
   myadm apply -f cluster.yaml --mirror https://mirror.example/k8s --delivery download
 
+  # host w-2 was taken out of the document
+  myadm apply -f cluster.yaml --prune w-2
+
   # what it did, for a script
   myadm apply -f cluster.yaml -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runApply(cmd.Context(), streams, flags) },
 	}
-	flags.target.register(cmd)
-	flags.registerArtifacts(cmd)
-	flags.selection.register(cmd)
+	keep(cmd)
+	flags.documentFlags.register(cmd)
 	flags.registerLock(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.kubeconfigOut, "kubeconfig-out", "", "`file` to write the administrator's kubeconfig to (0600)")
-	cmd.Flags().DurationVar(&flags.tokenTTL, "token-ttl", kube.DefaultTokenTTL, "life of the token for hosts that are not in the document")
 	return cmd
 }
 
 func runApply(ctx context.Context, streams Streams, flags applyFlags) (err error) {
-	if flags.file == "" {
-		return usageError{errors.New("there is no document; hint: -f cluster.yaml, as `myadm config defaults` prints one")}
+	a, err := flags.connect(ctx, streams)
+	if a != nil {
+		defer a.close()
 	}
-	cfg, err := flags.load(config.RoleControlPlane)
 	if err != nil {
 		return err
 	}
-	b, err := openBundle(cfg)
+	ctx, unlock, err := flags.lock(ctx, streams, a.c)
 	if err != nil {
-		return err
-	}
-	config.SetDefaults(cfg)
-	if err := cmp.Or(config.Validate(cfg), config.ValidateFiles(cfg)); err != nil {
-		return err
-	}
-	if err := resolveVersion(ctx, streams, cfg); err != nil {
-		return err
-	}
-	c, unreached := flags.open(ctx, cfg, b, streams)
-	defer c.Close() //nolint:staticcheck // there is a cluster also when hosts are missing in it
-	if len(c.ControlPlanes()) == 0 {
-		return unreached
-	}
-	ctx, unlock, err := flags.lock(ctx, streams, c)
-	if err != nil {
-		return errors.Join(unreached, err)
+		return errors.Join(a.unreached, err)
 	}
 	defer unlock(&err)
-	founder, err := apply.Founder(ctx, c)
-	if err == nil {
-		err = errors.Join(apply.CheckVersion(ctx, c, founder), apply.Learn(ctx, c))
+	if err := flags.survey(ctx, streams, a); err != nil {
+		return err
 	}
+	release, err := flags.provide(ctx, streams, a.c, len(a.c.Nodes), flags.sends())
 	if err != nil {
-		return errors.Join(unreached, err)
-	}
-	release, err := flags.provide(ctx, streams, c, len(c.Nodes), flags.sends())
-	if err != nil {
-		return errors.Join(unreached, err)
+		return errors.Join(a.unreached, err)
 	}
 	defer release()
-	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, apply.Steps(c, founder, apply.Options{
-		IgnorePreflight: flags.ignorePreflight, Patience: flags.timeout, TokenTTL: flags.tokenTTL,
-	}))
-	if err := errors.Join(unreached, err); err != nil {
+	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, a.steps(flags.options()))
+	if err := errors.Join(a.unreached, err); err != nil {
 		return err
 	}
 	if flags.kubeconfigOut != "" {
-		if err := saveKubeconfig(ctx, founder, flags.kubeconfigOut); err != nil {
+		if err := saveKubeconfig(ctx, a.state.Founder, flags.kubeconfigOut); err != nil {
 			return err
 		}
 	}
-	return flags.tell(streams, c, summary)
+	return flags.tell(streams, a.c, summary)
 }
 
 func (f *applyFlags) tell(streams Streams, c *cluster.Cluster, summary workflow.Summary) error {

@@ -51,7 +51,7 @@ func runBundleVerify(ctx context.Context, streams Streams, path string, output o
 		return err
 	}
 	defer b.Close()
-	report, closeView := newReporter(streams.Err, false)
+	report, closeView := newView(streams, false)
 	err = verifyBundle(ctx, report, b)
 	closeView()
 	if err != nil {

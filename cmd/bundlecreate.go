@@ -97,7 +97,7 @@ func runBundleCreate(ctx context.Context, streams Streams, path string, flags bu
 	if options.Signatures, err = signaturesOf(flags.signatures); err != nil {
 		return err
 	}
-	report, closeView := newReporter(streams.Err, flags.verbose)
+	report, closeView := newView(streams, flags.verbose)
 	options.Progress = newFetchView(report).tell
 	f, err := fetch.New(ctx, options)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 func newConfigCommand(streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Write and check Cluster documents",
+		Short: "Write, check and convert Cluster documents",
 	}
 	cmd.AddCommand(
 		&cobra.Command{
@@ -27,6 +27,9 @@ func newConfigCommand(streams Streams) *cobra.Command {
 			},
 		},
 		newConfigValidateCommand(streams),
+		newConfigSchemaCommand(streams),
+		newConfigMigrateCommand(streams),
+		newConfigFromKubeadmCommand(streams),
 	)
 	return group(cmd)
 }
@@ -46,7 +49,7 @@ func newConfigValidateCommand(streams Streams) *cobra.Command {
 
 func runConfigValidate(streams Streams, file string) error {
 	if file == "" {
-		return usageError{errors.New("there is no document; hint: -f cluster.yaml")}
+		return errNoDocument
 	}
 	cfg, err := config.Load(file)
 	if err != nil {
@@ -58,4 +61,24 @@ func runConfigValidate(streams Streams, file string) error {
 	}
 	_, err = fmt.Fprintf(streams.Out, "%s: cluster %s, %d hosts, Kubernetes %s: ok\n", file, cfg.Metadata.Name, len(cfg.Spec.Hosts), cfg.Spec.KubernetesVersion)
 	return err
+}
+
+var errNoDocument = usageError{errors.New("there is no document; hint: -f cluster.yaml")}
+
+func newConfigSchemaCommand(streams Streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the document, for editors",
+		Long: `Print the JSON Schema (draft 2020-12) of the document. An editor that knows it completes fields, shows what they mean and
+marks what is wrong. Those with yaml-language-server, such as VS Code, find it by a comment in the document.`,
+		Example: `  myadm config schema > cluster.schema.json
+
+  # then, as the first line of cluster.yaml:
+  # yaml-language-server: $schema=cluster.schema.json`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(streams.Out, config.Schema)
+			return err
+		},
+	}
 }

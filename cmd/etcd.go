@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -62,7 +63,7 @@ func runEtcdMembers(ctx context.Context, streams Streams, t target, output outpu
 		if members, err = client.KnownMembers(ctx); err != nil {
 			return err
 		}
-		fmt.Fprintf(streams.Err, "warning: etcd has no quorum: %v\n", noQuorum)
+		streams.note(slog.LevelWarn, fmt.Sprintf("etcd has no quorum: %v", noQuorum))
 	}
 	lines := status.Members(etcd.Observe(ctx, client, members))
 	if output.json() {
@@ -117,7 +118,7 @@ func (t *target) reach(ctx context.Context, streams Streams) (*cluster.Cluster, 
 		return nil, errors.Join(unreached, c.Close())
 	}
 	if unreached != nil {
-		fmt.Fprintf(streams.Err, "warning: %v\n", unreached)
+		streams.note(slog.LevelWarn, unreached.Error())
 	}
 	return c, nil
 }

@@ -42,6 +42,7 @@ file holds every Secret of the cluster: only its owner can read it. Certificates
 			return runEtcdBackup(cmd.Context(), streams, flags, args[0])
 		},
 	}
+	keep(cmd)
 	flags.register(cmd)
 	flags.output.register(cmd)
 	cmd.Flags().StringVar(&flags.onHost, "on-host", "", "`name` of the control plane that FILE is on (an absolute path)")

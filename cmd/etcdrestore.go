@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -56,6 +57,7 @@ way carries on when the same command is run again.`,
 			return runEtcdRestore(cmd.Context(), streams, flags, strings.Join(args, ""))
 		},
 	}
+	keep(cmd)
 	flags.register(cmd)
 	flags.registerLock(cmd)
 	flags.output.register(cmd)
@@ -137,7 +139,7 @@ func (f *restoreFlags) confirm(ctx context.Context, streams Streams, r *phases.E
 	}
 	if r.Resume {
 		what = fmt.Sprintf("carry on with the restore of %s that an earlier run has begun on %s", cmp.Or(file, "the member's data"), r.Target.Spec.Name)
-		fmt.Fprintf(streams.Err, "An earlier run has put the data in place already, and this one carries on.\n")
+		streams.note(slog.LevelInfo, "An earlier run has put the data in place already, and this one carries on.")
 	}
 	if f.yes {
 		return nil

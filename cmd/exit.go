@@ -30,6 +30,11 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// toldError is an error that the command has told itself, as a part of its result.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }
+
 // errChanges is that --exit-code was given and there is something to do. It is an answer and not told as an error.
 var errChanges = errors.New("there is something to do")
 
@@ -60,18 +65,26 @@ func exitCode(ctx context.Context, err error) int {
 }
 
 // printError prints every error that was joined as one of its own, each on a line, hints on lines below.
-func printError(w io.Writer, err error) {
-	if err == errChanges { //nolint:errorlint // as above
+func printError(w io.Writer, err error, mask func(string) string) {
+	var told toldError
+	if err == errChanges || errors.As(err, &told) { //nolint:errorlint // as above
 		return
 	}
 	for _, e := range flatten(err) {
-		text := strings.ReplaceAll(e.Error(), "; hint: ", "\n  hint: ")
-		fmt.Fprintf(w, "error: %s\n", text)
+		fmt.Fprintf(w, "error: %s\n", hintBelow(mask(e.Error())))
 	}
 }
 
+// printWarning prints what does not stop a command as printError does what stops one.
+func printWarning(w io.Writer, err error) { fmt.Fprintf(w, "warning: %s\n", hintBelow(err.Error())) }
+
+func hintBelow(text string) string { return strings.ReplaceAll(text, "; hint: ", "\n  hint: ") }
+
 // flatten takes apart what was joined. An error whose text says more than its parts do is kept whole.
 func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}

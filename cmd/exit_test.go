@@ -69,7 +69,7 @@ func TestErrorsArePrintedOneByOne(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
-			printError(&b, tt.err)
+			printError(&b, tt.err, func(s string) string { return s })
 			if b.String() != tt.want {
 				t.Errorf("got\n%swant\n%s", b.String(), tt.want)
 			}

@@ -39,6 +39,7 @@ a container runtime. Running it again changes nothing.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runImagesPull(cmd.Context(), streams, flags) },
 	}
+	keep(cmd)
 	flags.target.register(cmd)
 	flags.registerArtifacts(cmd)
 	flags.output.register(cmd)

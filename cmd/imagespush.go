@@ -81,7 +81,7 @@ func runImagesPush(ctx context.Context, streams Streams, registry string, flags 
 
 // pushImages pushes and tells how far it has come.
 func pushImages(ctx context.Context, streams Streams, b *bundle.Bundle, to push.Target, verbose bool, o push.Options) ([]push.Result, error) {
-	report, closeView := newReporter(streams.Err, verbose)
+	report, closeView := newView(streams, verbose)
 	defer closeView()
 	view := newWorkView(report, "push", "sent", len(push.Images(b, to)))
 	defer view.end()

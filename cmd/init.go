@@ -70,6 +70,7 @@ What the host lacks comes from --bundle, from a --mirror, or from the makers' se
 }
 
 func (f *initFlags) register(cmd *cobra.Command) {
+	keep(cmd)
 	f.target.register(cmd)
 	f.registerArtifacts(cmd)
 	f.selection.register(cmd)
@@ -141,6 +142,7 @@ func runInit(ctx context.Context, streams Streams, flags initFlags) (err error) 
 	if err != nil {
 		return err
 	}
+	streams.journal.hide(key.Reveal())
 	c, err := flags.controlPlane(ctx, streams)
 	if err != nil {
 		return err

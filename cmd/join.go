@@ -70,6 +70,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 			return runJoin(cmd.Context(), streams, flags, strings.Join(args, ""))
 		},
 	}
+	keep(cmd)
 	flags.target.register(cmd)
 	flags.registerArtifacts(cmd)
 	flags.selection.register(cmd)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/fetch"
@@ -24,8 +25,8 @@ func resolveVersion(ctx context.Context, streams Streams, cfg *config.Cluster) e
 		return fmt.Errorf("%s stands for %s: %w", label, version, err)
 	}
 	cfg.Spec.KubernetesVersion = version
-	_, err = fmt.Fprintf(streams.Err, "Kubernetes %s is %s.\n", label, version)
-	return err
+	streams.note(slog.LevelInfo, fmt.Sprintf("Kubernetes %s is %s.", label, version))
+	return nil
 }
 
 // lookUp asks the mirror, or else Kubernetes' own server, what a label stands for.

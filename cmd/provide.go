@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -18,6 +20,7 @@ import (
 	"github.com/myadm/myadm/fetch"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/timeline"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -79,7 +82,7 @@ func (t *target) provide(ctx context.Context, streams Streams, c *cluster.Cluste
 	c.Deliver(d)
 	return func() {
 		if err := d.Close(ctx); err != nil {
-			fmt.Fprintf(streams.Err, "warning: tidy up after the delivery: %v; the next run, or reset, does it\n", err)
+			streams.note(slog.LevelWarn, fmt.Sprintf("tidy up after the delivery: %v; the next run, or reset, does it", err))
 		}
 		closeSource()
 	}, nil
@@ -127,7 +130,9 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 	if options.Signatures, err = signaturesOf(c.Config.Spec.Artifacts.Signatures); err != nil {
 		return nil, err
 	}
-	report, closeView := newReporter(streams.Err, t.verbose)
+	began := time.Now()
+	defer func() { streams.journal.span("locate", timeline.Here, began, err) }()
+	report, closeView := newView(streams, t.verbose)
 	view := newFetchView(report)
 	options.Progress = view.tell
 	f, err := fetch.New(ctx, options)
@@ -142,7 +147,7 @@ func (t *target) locate(ctx context.Context, streams Streams, c *cluster.Cluster
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	proofsOf(f.Verified()).print(streams.Err)
+	proofsOf(f.Verified()).note(streams)
 	o.Bundle, o.Ensure = located.Bundle, located.Ensure
 	o.Origins = func(ctx context.Context) (map[string]delivery.Origin, error) { return originsOf(ctx, located) }
 	return func() {

@@ -13,17 +13,33 @@ import (
 )
 
 // newReporter tells a run as it goes: a live view on a terminal, plain lines elsewhere. close ends the view.
-func newReporter(w io.Writer, verbose bool) (report workflow.Reporter, close func()) {
+// The journal is told as well.
+func newReporter(streams Streams, verbose bool) (report workflow.Reporter, close func()) {
+	view, close := newView(streams, verbose)
+	return func(e workflow.Event) {
+		streams.journal.record(e)
+		view(e)
+	}, close
+}
+
+// newView is a reporter of what is no phase of hosts: the journal hears nothing of it.
+func newView(streams Streams, verbose bool) (report workflow.Reporter, close func()) {
+	w := streams.Err
+	if j := streams.journal; j.json() {
+		return (&jsonView{handler: jsonHandler(w, j.mask.Text)}).report, func() {}
+	}
 	if fits(w) {
 		live := newLiveView(w, verbose)
 		return live.report, live.close
 	}
-	lines := &lineView{w: w, verbose: verbose, told: map[string]time.Time{}}
-	return lines.report, func() {}
+	return (&lineView{w: w, verbose: verbose}).report, func() {}
 }
 
-// minRows is the height below which a terminal cannot show init's phases.
-const minRows = 24
+// A smaller terminal than this gets plain lines. About as many phases as it has rows run at the same time.
+const (
+	minRows    = 12
+	minColumns = 24
+)
 
 // fits tells whether w is a terminal that can show the live view.
 func fits(w io.Writer) bool {
@@ -31,8 +47,8 @@ func fits(w io.Writer) bool {
 	if !ok || os.Getenv("TERM") == "dumb" {
 		return false
 	}
-	_, rows, err := term.GetSize(int(f.Fd()))
-	return err == nil && rows >= minRows
+	columns, rows, err := term.GetSize(int(f.Fd()))
+	return err == nil && rows >= minRows && columns >= minColumns
 }
 
 // lineView prints a line for every phase on every host, and one every few seconds for what takes long.
@@ -40,11 +56,8 @@ type lineView struct {
 	w       io.Writer
 	verbose bool
 	mu      sync.Mutex
-	told    map[string]time.Time // when progress was last told, by phase and host
+	pace    pace
 }
-
-// progressEvery is how often a plain log hears of what is still under way.
-const progressEvery = 5 * time.Second
 
 func (v *lineView) report(e workflow.Event) {
 	v.mu.Lock()
@@ -67,12 +80,8 @@ func (v *lineView) report(e workflow.Event) {
 			}
 		}
 	case workflow.Progress:
-		key := e.Phase + " " + e.Host
-		if last, ok := v.told[key]; !ok || e.Time.Sub(last) >= progressEvery {
-			v.told[key] = e.Time
-			if ok {
-				v.line(e, fmt.Sprintf("%s %s of %s", e.Message, formatBytes(e.Done), formatBytes(e.Total)))
-			}
+		if v.pace.due(e) {
+			v.line(e, fmt.Sprintf("%s %s of %s", e.Message, formatBytes(e.Done), formatBytes(e.Total)))
 		}
 	}
 }

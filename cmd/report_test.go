@@ -61,7 +61,7 @@ func TestLinesOfARun(t *testing.T) {
 		want    []string
 	}{{false, quiet}, {true, verbose}} {
 		var b bytes.Buffer
-		report, done := newReporter(&b, tt.verbose)
+		report, done := newReporter(Streams{Err: &b}, tt.verbose)
 		for _, e := range story() {
 			report(e)
 		}
@@ -78,15 +78,8 @@ func TestLiveViewTellsEveryPhase(t *testing.T) {
 	for _, e := range story()[:10] {
 		v.report(e)
 	}
-	p := v.phases["binaries"]
-	line := p.line("binaries")
-	for _, part := range []string{"✗ binaries", "2/3", "failed: h3"} {
-		if !strings.Contains(line, part) {
-			t.Errorf("%q does not hold %q", line, part)
-		}
-	}
 	v.close() // also when a phase has not ended
-	for _, part := range []string{"h1: warning: an old kernel", "h1: binaries: create /etc/x"} {
+	for _, part := range []string{"h1: warning: an old kernel\n", "h1: binaries: create /etc/x\n", "✗ binaries", "2/3", "failed: h3"} {
 		if !strings.Contains(b.String(), part) {
 			t.Errorf("%q does not hold %q", b.String(), part)
 		}
@@ -95,62 +88,84 @@ func TestLiveViewTellsEveryPhase(t *testing.T) {
 
 // Steps of one name, for different hosts at the same time, are one line, until all of them have ended.
 func TestLiveViewJoinsStepsOfOneName(t *testing.T) {
-	v := newLiveView(new(bytes.Buffer), false)
-	defer v.close()
+	var b bytes.Buffer
+	v := newLiveView(&b, false)
 	event := func(kind workflow.Kind, host string, hosts int) {
 		v.report(workflow.Event{Kind: kind, Phase: "images", Host: host, Hosts: hosts, Time: start})
 	}
-	line := func() string { return v.phases["images"].line("images") }
 	event(workflow.PhaseStarted, "", 1)
 	event(workflow.PhaseStarted, "", 2)
 	event(workflow.Unchanged, "cp-1", 0)
 	event(workflow.PhaseEnded, "", 0)
-	if got := line(); !strings.HasPrefix(got, "· images") || !strings.Contains(got, "1/3") {
+	if got := v.running[0].line(start, 100); len(v.running) != 1 || !strings.HasPrefix(got, "· images") || !strings.Contains(got, "1/3") {
 		t.Errorf("with one step under way: %q", got)
 	}
 	event(workflow.Unchanged, "w-1", 0)
 	event(workflow.Unchanged, "w-2", 0)
 	event(workflow.PhaseEnded, "", 0)
-	if got := line(); !strings.HasPrefix(got, "✓ images") || !strings.Contains(got, "3/3") {
-		t.Errorf("in the end: %q", got)
+	if len(v.running) != 0 {
+		t.Error("it still runs")
 	}
-	first := v.phases["images"]
-	event(workflow.PhaseStarted, "", 1)
-	if v.phases["images"] == first {
-		t.Error("a later step changes a line that has ended")
+	event(workflow.PhaseStarted, "", 1) // a later step of the name has a line of its own
+	if got := v.running[0].line(start, 100); !strings.Contains(got, "0/1") {
+		t.Errorf("the later step: %q", got)
+	}
+	v.close()
+	if got := b.String(); strings.Count(got, "✓ images             3/3") != 1 {
+		t.Errorf("in the end: %q", got)
 	}
 }
 
 func TestLivePhaseLine(t *testing.T) {
-	running := func() *livePhase {
-		return &livePhase{started: time.Now(), hosts: 2, waiting: map[string]bool{}, bytes: map[string][2]int64{}}
+	event := func(kind workflow.Kind, host string, seconds int) workflow.Event {
+		return workflow.Event{Kind: kind, Phase: "images", Host: host, Time: start.Add(time.Duration(seconds) * time.Second)}
 	}
+	doing := func(host, what string) workflow.Event {
+		e := event(workflow.Doing, host, 1)
+		e.Message = what
+		return e
+	}
+	sent := func(host string, done, total int64) workflow.Event {
+		e := event(workflow.Progress, host, 1)
+		e.Message, e.Done, e.Total = "sent", done, total
+		return e
+	}
+	changed := func(host string) workflow.Event {
+		e := event(workflow.Applied, host, 5)
+		e.Changes = make([]workflow.Change, 3)
+		return e
+	}
+	both := []workflow.Event{event(workflow.Checking, "w-2", 1), event(workflow.Checking, "w-1", 2)}
 	tests := []struct {
-		name string
-		p    func() *livePhase
-		want []string
+		name   string
+		events []workflow.Event
+		width  int
+		want   string
 	}{
-		{"running", running, []string{"· x", "0/2"}},
-		{"sending", func() *livePhase {
-			p := running()
-			p.bytes["h1"], p.bytes["h2"] = [2]int64{512, 1024}, [2]int64{512, 1024}
-			return p
-		}, []string{"[==========          ] 1.0 KiB of 2.0 KiB"}},
-		{"more sent than announced", func() *livePhase {
-			p := running()
-			p.bytes["h1"] = [2]int64{4096, 1024}
-			return p
-		}, []string{"[====================]"}},
-		{"changed", func() *livePhase { p := running(); p.done, p.changes, p.ended = 2, 3, time.Second; return p }, []string{"✓ x", "2/2", "1.0s", "3 changed"}},
-		{"unchanged", func() *livePhase { p := running(); p.done, p.ended = 2, time.Second; return p }, []string{"✓ x", "unchanged"}},
+		{"begun", nil, 100, "· images             0/2   60.0s"},
+		{"the slow host", both, 100, "· images             0/2   60.0s  w-2: checking"},
+		{"the slow host changes", append(both, event(workflow.Applying, "w-2", 3)), 100, "· images             0/2   60.0s  w-2: changing"},
+		{"what it does", append(both, doing("w-2", "import")), 100, "· images             0/2   60.0s  w-2: import"},
+		{"what would move the cursor", append(both, doing("w-2", "a\x1b[2J\nb")), 100, "· images             0/2   60.0s  w-2: a[2J b"},
+		{"nobody is there", []workflow.Event{event(workflow.Unchanged, "w-2", 4)}, 100, "· images             1/2   60.0s  other hosts are not there yet"},
+		{"the next slow host", append(both, event(workflow.Unchanged, "w-2", 4)), 100, "· images             1/2   60.0s  w-1: checking"},
+		{"sending", append(both, sent("w-2", 512, 1024), sent("w-1", 512, 1024)), 100, "· images             0/2   60.0s  [==========          ]  1.0 KiB of 2.0 KiB  w-2: sent 512 B"},
+		{"sending on a narrow terminal", append(both, sent("w-2", 512, 1024)), 80, "· images             0/2   60.0s  512 B of 1.0 KiB  w-2: sent 512 B"},
+		{"more sent than announced", []workflow.Event{sent("w-2", 4096, 1024)}, 100, "· images             0/2   60.0s  [====================]  4.0 KiB of 1.0 KiB  w-2: sent 4.0 KiB"},
+		{"one failed", append(both, event(workflow.Failed, "w-1", 4)), 100, "✗ images             0/2   60.0s  failed: w-1  w-2: checking"},
+		{"changed", []workflow.Event{sent("w-2", 1024, 1024), changed("w-2"), changed("w-1"), event(workflow.PhaseEnded, "", 6)}, 100, "✓ images             2/2    6.0s  1.0 KiB  6 changed"},
+		{"unchanged", []workflow.Event{event(workflow.Unchanged, "w-2", 3), event(workflow.Unchanged, "w-1", 4), event(workflow.PhaseEnded, "", 6)}, 100, "✓ images             2/2    6.0s  unchanged"},
+		{"stopped", []workflow.Event{event(workflow.Unchanged, "w-2", 3), event(workflow.PhaseEnded, "", 6)}, 100, "- images             1/2    6.0s"},
+		{"the cluster", []workflow.Event{event(workflow.Checking, "", 1), doing("", "wait for etcd")}, 100, "· images             0/2   60.0s  wait for etcd"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			line := tt.p().line("x")
-			for _, part := range tt.want {
-				if !strings.Contains(line, part) {
-					t.Errorf("%q does not hold %q", line, part)
-				}
+			p := newLivePhase(workflow.Event{Phase: "images", Time: start, Hosts: 2})
+			for _, e := range tt.events {
+				p.take(e)
+			}
+			if got := oneLine(p.line(start.Add(time.Minute), tt.width)); got != tt.want {
+				t.Errorf("\ngot  %q\nwant %q", got, tt.want)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +61,7 @@ their old disks.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return runReset(cmd.Context(), streams, flags, args) },
 	}
+	keep(cmd)
 	flags.target.register(cmd)
 	flags.selection.registerNames(cmd)
 	flags.registerLock(cmd)
@@ -137,7 +139,7 @@ func (f *resetFlags) leave(ctx context.Context, streams Streams, cfg *config.Clu
 		return errors.Join(unreached, err)
 	}
 	for _, w := range l.Warnings {
-		fmt.Fprintf(streams.Err, "warning: %s\n", strings.ReplaceAll(w, "; hint: ", "\n  hint: "))
+		streams.note(slog.LevelWarn, w)
 	}
 	_, err = runSteps(ctx, streams, f.selection, f.verbose, l.Steps())
 	return errors.Join(unreached, err)

@@ -18,21 +18,24 @@ type Streams struct {
 	In  io.Reader
 	Out io.Writer
 	Err io.Writer
+
+	journal *journal // of the command line; NewCommand makes one
 }
 
 // Main runs a command line and returns its exit code.
 func Main(ctx context.Context, args []string, streams Streams) int {
+	streams.journal = newJournal(streams.Err)
 	root := NewCommand(streams)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		printError(streams.Err, err)
-	}
-	return exitCode(ctx, err)
+	_ = applyEnvironment(root.PersistentFlags()) // for errors of usage; what is wrong here is told when the command begins
+	return streams.journal.end(ctx, streams.Out, root.ExecuteContext(ctx))
 }
 
 // NewCommand makes the whole tree of commands.
 func NewCommand(streams Streams) *cobra.Command {
+	if streams.journal == nil {
+		streams.journal = newJournal(streams.Err)
+	}
 	root := &cobra.Command{
 		Use:   "myadm",
 		Short: "Take plain Linux hosts to a production Kubernetes cluster, over SSH",
@@ -56,9 +59,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by prefl
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return applyEnvironment(cmd.Flags())
+			if err := applyEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			return streams.journal.begin(cmd)
 		},
 	}
+	root.PersistentFlags().Var(&streams.journal.format, "log-format", "how stderr is written: text, or json for machines; see docs/watching.md")
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
@@ -70,6 +77,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by prefl
 		&cobra.Group{ID: "tools", Title: "Tools:"},
 	)
 	for _, c := range []*cobra.Command{
+		newPlanCommand(streams),
 		newApplyCommand(streams),
 		newInitCommand(streams),
 		newJoinCommand(streams),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,12 +50,32 @@ func (s *selection) sends() bool {
 	return slices.ContainsFunc([]string{"runtime", "binaries", "images"}, runner.Selected)
 }
 
+// recorder keeps the events that end a phase on a host.
+type recorder struct {
+	mu   sync.Mutex
+	ends []workflow.Event
+}
+
+func (r *recorder) note(e workflow.Event) {
+	switch e.Kind {
+	case workflow.Unchanged, workflow.Applied, workflow.Failed:
+		r.mu.Lock()
+		r.ends = append(r.ends, e)
+		r.mu.Unlock()
+	}
+}
+
 // runSteps runs a workflow and tells of it on Err.
 func runSteps(ctx context.Context, streams Streams, s selection, verbose bool, steps []workflow.Step) (workflow.Summary, error) {
-	report, done := newReporter(streams.Err, verbose)
-	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: report}
+	report, done := newReporter(streams, verbose)
+	var run recorder
+	runner := workflow.Runner{Only: s.only, Skip: s.skip, Report: func(e workflow.Event) {
+		run.note(e)
+		report(e)
+	}}
 	summary, err := runner.Run(ctx, steps...)
 	done()
+	streams.journal.ended(runner.Outcomes(run.ends, steps...)...)
 	if lostLock(ctx, nil) != nil {
 		return summary, err // release tells of it
 	}

@@ -1,8 +1,8 @@
 package cmd
 
 import (
-	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -48,17 +48,21 @@ func proofsOf(all []fetch.Verified) proofs {
 	return p
 }
 
-func (p proofs) print(out io.Writer) {
+func (p proofs) print(out io.Writer) { p.note(Streams{Err: out}) }
+
+// note tells of them in a line each.
+func (p proofs) note(streams Streams) {
 	for _, line := range []struct {
+		level slog.Level
 		text  string
 		names []string
 	}{
-		{"verified by signature", p.Signature},
-		{"verified by checksum, as the makers sign otherwise or not at all", p.Checksum},
-		{"warning: verified by checksum, as the signature is missing", p.Unsigned},
+		{slog.LevelInfo, "verified by signature", p.Signature},
+		{slog.LevelInfo, "verified by checksum, as the makers sign otherwise or not at all", p.Checksum},
+		{slog.LevelWarn, "verified by checksum, as the signature is missing", p.Unsigned},
 	} {
 		if len(line.names) > 0 {
-			fmt.Fprintf(out, "%s: %s\n", line.text, strings.Join(line.names, ", "))
+			streams.note(line.level, line.text+": "+strings.Join(line.names, ", "))
 		}
 	}
 }

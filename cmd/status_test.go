@@ -98,18 +98,19 @@ func TestStatusOutput(t *testing.T) {
 		if err := printStatus(&text, r); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".txt", text.Bytes())
+		golden(t, "status/"+name+".txt", text.Bytes())
 	}
 	var data bytes.Buffer
 	if err := writeJSON(&data, reports()["failing"]); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "failing.json", data.Bytes())
+	golden(t, "status/failing.json", data.Bytes())
 }
 
+// golden compares what a test got with a file of testdata.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata", "status", name)
+	path := filepath.Join("testdata", name)
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)

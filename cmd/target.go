@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,6 +21,8 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/host/local"
 	"github.com/myadm/myadm/host/ssh"
+	"github.com/myadm/myadm/host/trace"
+	"github.com/myadm/myadm/workflow"
 )
 
 // target is the flags that say on which hosts a command acts, and how they are reached.
@@ -156,6 +159,7 @@ func openBundle(cfg *config.Cluster) (*bundle.Bundle, error) {
 
 // open connects to the document's hosts. An error may come with a cluster of the hosts that did answer.
 func (t *target) open(ctx context.Context, cfg *config.Cluster, b *bundle.Bundle, streams Streams) (*cluster.Cluster, error) {
+	log := streams.journal.logger()
 	dialer := ssh.NewDialer(ssh.Options{
 		KnownHostsFiles:   t.knownHosts,
 		AcceptNewHostKeys: t.acceptNewHostKeys,
@@ -163,19 +167,36 @@ func (t *target) open(ctx context.Context, cfg *config.Cluster, b *bundle.Bundle
 		RetryFor:          t.retryFor,
 		SudoPassword:      []byte(os.Getenv("MYADM_SUDO_PASSWORD")),
 		Prompt:            prompter(streams),
+		Logger:            log,
 	})
-	return cluster.Open(ctx, cfg, cluster.Options{
+	c, err := cluster.Open(ctx, cfg, cluster.Options{
 		Bundle:  b,
 		Now:     time.Now,
 		Rand:    rand.Reader,
 		Version: Version,
 		Open: func(ctx context.Context, spec config.Host) (host.Host, error) {
-			if spec.Address == "" {
-				return local.New()
+			began := time.Now()
+			h, err := connect(ctx, dialer, spec)
+			if err != nil {
+				streams.journal.span("connect", cmp.Or(spec.Name, spec.Address), began, err)
+				return nil, err
 			}
-			return dialer.Dial(ctx, sshTarget(spec))
+			streams.journal.span("connect", h.Name(), began, nil)
+			return trace.New(h, log), nil
 		},
 	})
+	for _, m := range c.Missing {
+		streams.journal.ended(workflow.Outcome{Host: cmp.Or(m.Spec.Name, m.Spec.Address), State: workflow.Unreached, Error: m.Err.Error()})
+	}
+	return c, err
+}
+
+// connect opens a host: this machine, or one over SSH.
+func connect(ctx context.Context, dialer *ssh.Dialer, spec config.Host) (host.Host, error) {
+	if spec.Address == "" {
+		return local.New()
+	}
+	return dialer.Dial(ctx, sshTarget(spec))
 }
 
 func sshTarget(spec config.Host) ssh.Target {

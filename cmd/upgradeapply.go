@@ -30,6 +30,7 @@ type upgradeFlags struct {
 }
 
 func (f *upgradeFlags) register(cmd *cobra.Command) {
+	keep(cmd)
 	f.target.register(cmd)
 	f.registerSource(cmd.Flags())
 	f.selection.registerNames(cmd)

@@ -97,12 +97,12 @@ func TestWantedVersions(t *testing.T) {
 // That there is something to do is an answer; beside a failure it is none.
 func TestExitCodeOfChanges(t *testing.T) {
 	var out bytes.Buffer
-	printError(&out, errChanges)
+	printError(&out, errChanges, func(s string) string { return s })
 	if code := exitCode(t.Context(), errChanges); code != 4 || out.Len() > 0 {
 		t.Errorf("exit code %d, told %q", code, &out)
 	}
 	failed := fmt.Errorf("write: %w", errors.Join(errors.New("broken pipe"), errChanges))
-	printError(&out, failed)
+	printError(&out, failed, func(s string) string { return s })
 	if code := exitCode(t.Context(), failed); code != 1 || !strings.Contains(out.String(), "broken pipe") {
 		t.Errorf("exit code %d, told %q", code, &out)
 	}

@@ -5,62 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 )
-
-// kubeadmVersion is the only version that kubeadm 1.36 and 1.37 write.
-const kubeadmVersion = "kubeadm.k8s.io/v1beta4"
-
-// clusterConfiguration has those fields of kubeadm's ClusterConfiguration that a Cluster has as well.
-type clusterConfiguration struct {
-	metav1.TypeMeta           `json:",inline"`
-	APIServer                 kubeadmAPIServer `json:"apiServer"`
-	CACertificateValidity     *metav1.Duration `json:"caCertificateValidityPeriod,omitempty"`
-	CertificateValidityPeriod *metav1.Duration `json:"certificateValidityPeriod,omitempty"`
-	CertificatesDir           string           `json:"certificatesDir,omitempty"`
-	ClusterName               string           `json:"clusterName,omitempty"`
-	ControlPlaneEndpoint      string           `json:"controlPlaneEndpoint,omitempty"`
-	ControllerManager         Component        `json:"controllerManager"`
-	DNS                       struct{}         `json:"dns"`
-	EncryptionAlgorithm       string           `json:"encryptionAlgorithm,omitempty"`
-	Etcd                      kubeadmEtcd      `json:"etcd"`
-	ImageRepository           string           `json:"imageRepository,omitempty"`
-	KubernetesVersion         string           `json:"kubernetesVersion,omitempty"`
-	Networking                struct {
-		DNSDomain     string `json:"dnsDomain,omitempty"`
-		PodSubnet     string `json:"podSubnet,omitempty"`
-		ServiceSubnet string `json:"serviceSubnet,omitempty"`
-	} `json:"networking"`
-	Proxy     struct{}  `json:"proxy"`
-	Scheduler Component `json:"scheduler"`
-}
-
-type kubeadmAPIServer struct {
-	Component `json:",inline"`
-	CertSANs  []string `json:"certSANs,omitempty"`
-}
-
-type kubeadmEtcd struct {
-	Local    *kubeadmLocalEtcd    `json:"local,omitempty"`
-	External *kubeadmExternalEtcd `json:"external,omitempty"`
-}
-
-type kubeadmLocalEtcd struct {
-	DataDir   string          `json:"dataDir"`
-	ExtraArgs []Arg           `json:"extraArgs,omitempty"`
-	ExtraEnvs []corev1.EnvVar `json:"extraEnvs,omitempty"`
-}
-
-// kubeadmExternalEtcd names files on the control planes.
-type kubeadmExternalEtcd struct {
-	Endpoints []string `json:"endpoints"`
-	CAFile    string   `json:"caFile"`
-	CertFile  string   `json:"certFile"`
-	KeyFile   string   `json:"keyFile"`
-}
 
 // ToKubeadm writes c, which has its defaults, as kubeadm's ClusterConfiguration: what the ConfigMap kubeadm-config keeps
 // under that key, and what kubeadm reads when it joins a node or upgrades the cluster. What the load balancer asks of the
@@ -69,18 +17,18 @@ func ToKubeadm(c *Cluster) ([]byte, error) {
 	s := c.Spec
 	k := clusterConfiguration{
 		TypeMeta:                  metav1.TypeMeta{APIVersion: kubeadmVersion, Kind: "ClusterConfiguration"},
-		APIServer:                 kubeadmAPIServer{Component: s.APIServer, CertSANs: c.APIServerSANs()},
+		APIServer:                 kubeadmAPIServer{Component: s.APIServer.forKubeadm(), CertSANs: c.APIServerSANs()},
 		CACertificateValidity:     &s.Certificates.CAValidity,
 		CertificateValidityPeriod: &s.Certificates.Validity,
 		CertificatesDir:           PKIDir,
 		ClusterName:               c.Metadata.Name,
 		ControlPlaneEndpoint:      c.Endpoint(),
-		ControllerManager:         s.ControllerManager,
+		ControllerManager:         s.ControllerManager.forKubeadm(),
 		EncryptionAlgorithm:       s.Certificates.KeyAlgorithm,
 		Etcd:                      s.Etcd.toKubeadm(),
 		ImageRepository:           s.ImageRepository,
 		KubernetesVersion:         s.KubernetesVersion,
-		Scheduler:                 s.Scheduler,
+		Scheduler:                 s.Scheduler.forKubeadm(),
 	}
 	k.APIServer.ExtraArgs = c.APIServerArgs()
 	k.Networking.DNSDomain = s.Networking.DNSDomain
@@ -95,9 +43,9 @@ func ToKubeadm(c *Cluster) ([]byte, error) {
 
 func (e Etcd) toKubeadm() kubeadmEtcd {
 	if e.External == nil {
-		return kubeadmEtcd{Local: &kubeadmLocalEtcd{e.DataDir, e.ExtraArgs, e.ExtraEnvs}}
+		return kubeadmEtcd{Local: &kubeadmLocalEtcd{DataDir: e.DataDir, ExtraArgs: e.ExtraArgs, ExtraEnvs: e.ExtraEnvs}}
 	}
-	return kubeadmEtcd{External: &kubeadmExternalEtcd{e.External.Endpoints, EtcdCACert, EtcdClientCert, EtcdClientKey}}
+	return kubeadmEtcd{External: &kubeadmExternalEtcd{Endpoints: e.External.Endpoints, CAFile: EtcdCACert, CertFile: EtcdClientCert, KeyFile: EtcdClientKey}}
 }
 
 // FromKubeadm sets in c what a kubeadm ClusterConfiguration says of a running cluster, and leaves alone what it does not
@@ -119,6 +67,12 @@ func FromKubeadm(data []byte, c *Cluster) error {
 	if err := yaml.Unmarshal(data, &k); err != nil {
 		return fmt.Errorf("read %s: %w", what, err)
 	}
+	k.into(c)
+	return nil
+}
+
+// into sets in c what k says, and leaves alone what it does not say.
+func (k *clusterConfiguration) into(c *Cluster) {
 	s := &c.Spec
 	for _, f := range []struct {
 		to   *string
@@ -146,14 +100,15 @@ func FromKubeadm(data []byte, c *Cluster) error {
 	if k.APIServer.CertSANs != nil {
 		s.Certificates.APIServerSANs = k.APIServer.CertSANs
 	}
-	s.APIServer, s.ControllerManager, s.Scheduler = k.APIServer.Component, k.ControllerManager, k.Scheduler
+	s.APIServer = s.APIServer.fromKubeadm(k.APIServer.Component)
+	s.ControllerManager = s.ControllerManager.fromKubeadm(k.ControllerManager)
+	s.Scheduler = s.Scheduler.fromKubeadm(k.Scheduler)
 	if e := k.Etcd.Local; e != nil {
-		s.Etcd = Etcd{DataDir: e.DataDir, ExtraArgs: e.ExtraArgs, ExtraEnvs: e.ExtraEnvs}
+		s.Etcd = Etcd{DataDir: e.DataDir, ExtraArgs: e.ExtraArgs, ExtraEnvs: e.ExtraEnvs, Patch: s.Etcd.Patch}
 	}
 	if e := k.Etcd.External; e != nil {
 		external := ptr.Deref(s.Etcd.External, ExternalEtcd{}) // a copy: c may share it with another document
 		external.Endpoints = e.Endpoints
 		s.Etcd.External = &external
 	}
-	return nil
 }

@@ -22,16 +22,21 @@ const maxDocument = 1 << 20
 
 // Load reads the Cluster document at path; see Parse.
 func Load(path string) (*Cluster, error) {
-	f, err := os.Open(path)
+	data, err := ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the cluster document: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the cluster document: %w", err)
+		return nil, fmt.Errorf("the cluster document: %w", err)
 	}
 	return Parse(path, data)
+}
+
+// ReadFile reads the file of a document, and no more of it than shows that it is too large.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxDocument+1))
 }
 
 // Parse reads a Cluster document of YAML or JSON. name stands for it in errors, and relative paths in the document are
@@ -84,41 +89,54 @@ func decode(tree any) (*Cluster, error) {
 
 // parseYAML gives the root mapping of the only document in data.
 func parseYAML(name string, data []byte) (*yaml.Node, error) {
-	fail := func(line int, message, hint string) error {
-		return Errors{{File: name, Line: line, Column: min(line, 1), Message: message, Hint: hint}}
+	const whole = "`myadm config defaults` prints a whole "
+	docs, err := yamlDocuments(name, data)
+	if err != nil {
+		return nil, err
 	}
+	if len(docs) == 0 {
+		return nil, documentError(name, 0, "the document is empty", whole+"one")
+	}
+	root := docs[0].Content[0]
+	if root.Kind != yaml.MappingNode {
+		return nil, documentError(name, root.Line, "the document is "+describe(root)+" and not a mapping", whole+"document")
+	}
+	if len(docs) > 1 {
+		return nil, documentError(name, docs[1].Content[0].Line, "a second document starts here", "keep one Cluster in a file")
+	}
+	return root, nil
+}
+
+// yamlDocuments reads a stream of YAML documents, each a yaml.DocumentNode with one node in it, and leaves out those that
+// are empty. Lines are counted from the start of the stream.
+func yamlDocuments(name string, data []byte) ([]*yaml.Node, error) {
 	if len(data) > maxDocument {
-		return nil, fail(0, "the document is larger than 1 MiB", "is this the right file?")
+		return nil, documentError(name, 0, "the document is larger than 1 MiB", "is this the right file?")
 	}
 	if !utf8.Valid(data) {
-		return nil, fail(firstInvalidLine(data), "the text is not UTF-8", "save the file as UTF-8")
+		return nil, documentError(name, firstInvalidLine(data), "the text is not UTF-8", "save the file as UTF-8")
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var root *yaml.Node
+	var docs []*yaml.Node
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			break
+			return docs, nil
 		}
 		if err != nil {
 			line, message := yamlError(err)
-			return nil, fail(line, message, tabHint(data, line))
+			return nil, documentError(name, line, message, tabHint(data, line))
 		}
-		switch n := doc.Content[0]; {
-		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null": // nothing between two "---"
-		case root != nil:
-			return nil, fail(n.Line, "a second document starts here", "keep one Cluster in a file")
-		case n.Kind != yaml.MappingNode:
-			return nil, fail(n.Line, "the document is "+describe(n)+" and not a mapping", "`myadm config defaults` prints a whole document")
-		default:
-			root = n
+		if n := doc.Content[0]; n.Kind != yaml.ScalarNode || n.ShortTag() != "!!null" { // nothing between two "---"
+			docs = append(docs, &doc)
 		}
 	}
-	if root == nil {
-		return nil, fail(0, "the document is empty", "`myadm config defaults` prints a whole one")
-	}
-	return root, nil
+}
+
+// documentError is about a line as a whole, or with line 0 about the file.
+func documentError(name string, line int, message, hint string) error {
+	return Errors{{File: name, Line: line, Column: min(line, 1), Message: message, Hint: hint}}
 }
 
 // yamlLine finds the line in the parser's messages.
@@ -193,6 +211,11 @@ func (c *Cluster) eachPath(do func(path string, p *string)) {
 		ssh := &c.Spec.Hosts[i].SSH
 		do(fmt.Sprintf("spec.hosts[%d].ssh.keyFile", i), &ssh.KeyFile)
 		do(fmt.Sprintf("spec.hosts[%d].ssh.sudoPasswordFile", i), &ssh.SudoPasswordFile)
+	}
+	for _, component := range c.components() {
+		for i := range component.ExtraVolumes {
+			do(fmt.Sprintf("%s.extraVolumes[%d].file", component.path, i), &component.ExtraVolumes[i].File)
+		}
 	}
 	if e := c.Spec.Etcd.External; e != nil {
 		do("spec.etcd.external.caFile", &e.CAFile)

@@ -9,7 +9,7 @@ import (
 
 // LoadBalancer is what stands in front of the API servers, so that clients outlive the loss of one.
 type LoadBalancer struct {
-	Type      string `json:"type,omitempty"`      // node-local, keepalived or external; the default follows from the document, see SetDefaults; empty: none
+	Type      string `json:"type,omitempty"`      // node-local, keepalived or external; default: external with a controlPlaneEndpoint, keepalived with a virtualIP, node-local with several control planes, none with one
 	Port      int32  `json:"port,omitempty"`      // where HAProxy listens on each host; default 6444
 	VirtualIP string `json:"virtualIP,omitempty"` // for keepalived: an address that one of the control planes has at a time
 	Interface string `json:"interface,omitempty"` // for keepalived: the network interface of the virtual IP; default: that of the advertise address

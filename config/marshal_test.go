@@ -34,21 +34,31 @@ func TestDefaultDocumentIsTheDefaults(t *testing.T) {
 
 func TestDefaultDocumentExamplesAreValid(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	// etcd is myadm's or the user's own: the document shows both, and a cluster has one.
+	for name, document := range completeDocuments(t) {
+		if err := Validate(mustParse(t, document)); err != nil {
+			t.Errorf("%s etcd: %v", name, err)
+		}
+	}
+}
+
+// completeDocuments are the default document with all its examples as fields. etcd is myadm's or the user's own: the
+// document shows both, and a cluster has one, so there are two documents.
+func completeDocuments(t testing.TB) map[string]string {
+	t.Helper()
 	before, rest, _ := strings.Cut(DefaultDocument, "    extraArgs:\n    #- name: quota-backend-bytes")
 	stacked, rest, _ := strings.Cut(rest, "    #external:")
 	external, after, ok := strings.Cut(rest, "  apiServer:\n")
 	if !ok {
 		t.Fatal("the document does not show etcd as it did")
 	}
+	documents := map[string]string{}
 	for name, etcd := range map[string]string{
 		"stacked":  "    extraArgs:\n    #- name: quota-backend-bytes" + stacked,
 		"external": "    #external:" + external,
 	} {
-		if err := Validate(mustParse(t, uncommented(before+etcd+"\n  apiServer:\n"+after))); err != nil {
-			t.Errorf("%s etcd: %v", name, err)
-		}
+		documents[name] = uncommented(before + etcd + "\n  apiServer:\n" + after)
 	}
+	return documents
 }
 
 func TestDefaultDocumentHasEveryField(t *testing.T) {

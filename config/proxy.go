@@ -13,9 +13,9 @@ import (
 // Proxy is the way of the hosts to the outside: what their containerd and their kubelet have in the environment. The zero
 // Proxy is none.
 type Proxy struct {
-	HTTPProxy  ProxyURL `json:"httpProxy,omitempty"`  // for http
-	HTTPSProxy ProxyURL `json:"httpsProxy,omitempty"` // for https
-	NoProxy    []string `json:"noProxy,omitempty"`    // hosts, .domains, addresses and networks that are reached without one; NoProxyOf adds the cluster's own
+	HTTPProxy  ProxyURL `json:"httpProxy,omitempty"`  // the proxy for http: http://[user:password@]host:port, or https or socks5
+	HTTPSProxy ProxyURL `json:"httpsProxy,omitempty"` // the proxy for https, likewise
+	NoProxy    []string `json:"noProxy,omitempty"`    // hosts, .domains, addresses and networks that are reached without one; the cluster's own are added
 }
 
 // ProxyURL is http://[user:password@]host:port, or https or socks5. It is a secret: formatted, it hides who logs in.

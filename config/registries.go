@@ -12,7 +12,7 @@ import (
 // Registry is what the hosts' containerd is told of an image registry.
 type Registry struct {
 	Name            string   `json:"name"`                      // as references begin with it: registry.k8s.io, docker.io, registry.example.org:5000
-	Mirrors         []string `json:"mirrors,omitempty"`         // URLs, asked in this order before the registry itself; see Mirror
+	Mirrors         []string `json:"mirrors,omitempty"`         // URLs, https://host[:port][/folder], asked in this order before the registry itself
 	CAFile          string   `json:"caFile,omitempty"`          // an authority of the mirrors and the registry besides those that the hosts trust anyway; PEM
 	CredentialsFile string   `json:"credentialsFile,omitempty"` // a docker config.json with what the mirrors and the registry ask for
 	Exclusive       bool     `json:"exclusive,omitempty"`       // only the mirrors are asked

@@ -81,9 +81,11 @@ func (v *validator) dnsName(path, name string) {
 	}
 }
 
+var runtimeTypes = []string{RuntimeContainerd, RuntimeExisting}
+
 func (v *validator) runtime() {
 	r := v.c.Spec.Runtime
-	if hint, ok := among(r.Type, []string{RuntimeContainerd, RuntimeExisting}); !ok {
+	if hint, ok := among(r.Type, runtimeTypes); !ok {
 		v.errorf("spec.runtime.type", hint, "%q is not a runtime type", r.Type)
 	}
 	const socket = "spec.runtime.socket"
@@ -96,6 +98,8 @@ func (v *validator) runtime() {
 		v.errorf(socket, "leave it out, or set runtime.type: "+RuntimeExisting, "the containerd that myadm brings listens on %s", ContainerdSocket)
 	}
 }
+
+var deliveries = []string{DeliveryAuto, DeliveryDownload, DeliveryUpload, DeliveryPeer}
 
 func (v *validator) artifacts() {
 	a := v.c.Spec.Artifacts
@@ -113,14 +117,12 @@ func (v *validator) artifacts() {
 			}
 		}
 	}
-	switch a.Delivery {
-	case DeliveryAuto, DeliveryUpload, DeliveryPeer:
-	case DeliveryDownload:
-		if a.Bundle != "" {
-			v.errorf("spec.artifacts.delivery", "leave it out, or name a mirror instead of the bundle", "hosts cannot download what is in a bundle")
-		}
-	default:
-		v.errorf("spec.artifacts.delivery", "write auto, download, upload or peer", "%q is no way to deliver artifacts", a.Delivery)
+	hint, ok := among(a.Delivery, deliveries)
+	switch {
+	case !ok:
+		v.errorf("spec.artifacts.delivery", hint, "%q is no way to deliver artifacts", a.Delivery)
+	case a.Delivery == DeliveryDownload && a.Bundle != "":
+		v.errorf("spec.artifacts.delivery", "leave it out, or name a mirror instead of the bundle", "hosts cannot download what is in a bundle")
 	}
 	v.localFile("spec.artifacts.caFile", a.CAFile)
 	v.localFile("spec.artifacts.credentialsFile", a.CredentialsFile)

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
 )
 
 // Flags that myadm refuses as an extra argument, each with what to do instead: other files and objects have the same
@@ -78,12 +79,34 @@ func (v *validator) etcd() {
 	}
 	v.args("spec.etcd.extraArgs", e.ExtraArgs, ownedByEtcd)
 	v.envs("spec.etcd.extraEnvs", e.ExtraEnvs)
+	v.patch("spec.etcd.patch", e.Patch)
 }
 
 func (v *validator) component(path string, c Component, owned map[string]string) {
 	v.args(path+".extraArgs", c.ExtraArgs, owned)
 	v.volumes(path+".extraVolumes", c.ExtraVolumes)
 	v.envs(path+".extraEnvs", c.ExtraEnvs)
+	v.patch(path+".patch", c.Patch)
+}
+
+// patch refuses what no pod has, and what makes a pod another component's.
+func (v *validator) patch(path string, patch map[string]any) {
+	if len(patch) == 0 {
+		return
+	}
+	data, err := yaml.Marshal(patch)
+	if err != nil {
+		v.errorf(path, "", "%v", err)
+		return
+	}
+	var pod corev1.Pod
+	if err := yaml.UnmarshalStrict(data, &pod); err != nil {
+		v.errorf(path, "it is a pod of which only what changes is written", "%v", err)
+		return
+	}
+	if pod.Name != "" || pod.Namespace != "" || pod.Kind != "" || pod.APIVersion != "" {
+		v.errorf(path, "leave it out", "a patch cannot change the pod's name, namespace or kind")
+	}
 }
 
 func (v *validator) args(path string, args []Arg, owned map[string]string) {
@@ -126,6 +149,9 @@ func (v *validator) volumes(path string, volumes []HostPathMount) {
 			v.errorf(at+".mountPath", "write an absolute path", "%q is not a path in the container", m.MountPath)
 		case slices.ContainsFunc(earlier, func(o HostPathMount) bool { return o.MountPath == m.MountPath }):
 			v.errorf(at+".mountPath", "mount each volume at a path of its own", "two volumes are mounted at %s", m.MountPath)
+		}
+		if m.File != "" && m.PathType != "" && m.PathType != corev1.HostPathFile {
+			v.errorf(at+".pathType", "leave it out, or write File", "a volume with a file is no %s", m.PathType)
 		}
 		if hint, ok := among(m.PathType, pathTypes); !ok {
 			v.errorf(at+".pathType", hint, "%q is not a path type", m.PathType)

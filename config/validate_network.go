@@ -33,6 +33,8 @@ var taken = map[int32]string{
 	10256: "kube-proxy's health", 10257: "the controller manager", 10259: "the scheduler",
 }
 
+var plugins = []string{PluginFlannel, PluginNone}
+
 func (v *validator) networking() {
 	n := v.c.Spec.Networking
 	pods := v.subnets(podSubnetPath, n.PodSubnet)
@@ -59,7 +61,7 @@ func (v *validator) networking() {
 		v.nodeRoom(p)
 	}
 	v.dnsName("spec.networking.dnsDomain", n.DNSDomain)
-	if hint, ok := among(n.Plugin, []string{PluginFlannel, PluginNone}); !ok {
+	if hint, ok := among(n.Plugin, plugins); !ok {
 		v.errorf("spec.networking.plugin", hint, "%q is not a network plugin that myadm installs", n.Plugin)
 	}
 	for i, m := range n.Manifests {

@@ -8,27 +8,35 @@ import (
 // fixed is a field of upstream's configuration that may be given, but only with the value that it has anyway.
 type fixed struct{ name, want, hint string }
 
-func (v *validator) kubelet() {
-	s := v.c.Spec
-	v.fixed("spec.kubelet", s.Kubelet,
-		fixed{"apiVersion", kubeletv1beta1.SchemeGroupVersion.String(), "remove it"},
-		fixed{"kind", "KubeletConfiguration", "remove it"},
-		fixed{"staticPodPath", ManifestsDir, "remove it: the control plane's manifests are there"},
-		fixed{"clusterDomain", s.Networking.DNSDomain, "set spec.networking.dnsDomain"},
-		fixed{"containerRuntimeEndpoint", "unix://" + s.Runtime.Socket, "set spec.runtime.socket"},
-	)
+func (v *validator) kubelet() { v.fixed("spec.kubelet", v.c.Spec.Kubelet, kubeletFixed(v.c.Spec)...) }
+
+// kubeletFixed are the fields of KubeletConfiguration that follow from the rest of a spec that has its defaults.
+func kubeletFixed(s Spec) []fixed {
+	return []fixed{
+		{"apiVersion", kubeletv1beta1.SchemeGroupVersion.String(), "remove it"},
+		{"kind", "KubeletConfiguration", "remove it"},
+		{"staticPodPath", ManifestsDir, "remove it: the control plane's manifests are there"},
+		{"clusterDomain", s.Networking.DNSDomain, "set spec.networking.dnsDomain"},
+		{"containerRuntimeEndpoint", "unix://" + s.Runtime.Socket, "set spec.runtime.socket"},
+	}
 }
 
 func (v *validator) kubeProxy() {
-	v.fixed("spec.kubeProxy", v.c.Spec.KubeProxy,
-		fixed{"apiVersion", kubeproxyv1alpha1.SchemeGroupVersion.String(), "remove it"},
-		fixed{"kind", "KubeProxyConfiguration", "remove it"},
-		fixed{"clusterCIDR", v.c.Spec.Networking.PodSubnet, "set spec.networking.podSubnet"},
-	)
+	v.fixed("spec.kubeProxy", v.c.Spec.KubeProxy, kubeProxyFixed(v.c.Spec)...)
 	connection, _ := v.c.Spec.KubeProxy["clientConnection"].(map[string]any)
-	v.fixed("spec.kubeProxy.clientConnection", connection,
-		fixed{"kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf", "remove it"})
+	v.fixed("spec.kubeProxy.clientConnection", connection, connectionFixed...)
 }
+
+// kubeProxyFixed are those of KubeProxyConfiguration, and connectionFixed those of its clientConnection.
+func kubeProxyFixed(s Spec) []fixed {
+	return []fixed{
+		{"apiVersion", kubeproxyv1alpha1.SchemeGroupVersion.String(), "remove it"},
+		{"kind", "KubeProxyConfiguration", "remove it"},
+		{"clusterCIDR", s.Networking.PodSubnet, "set spec.networking.podSubnet"},
+	}
+}
+
+var connectionFixed = []fixed{{"kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf", "remove it"}}
 
 func (v *validator) fixed(path string, given map[string]any, fields ...fixed) {
 	for _, f := range fields {

@@ -43,12 +43,7 @@ func (w *walker) errorf(n *yaml.Node, path, hint, format string, args ...any) {
 func (w *walker) documentType(root *yaml.Node) {
 	for _, f := range []struct{ name, want string }{{"apiVersion", APIVersion}, {"kind", Kind}} {
 		hint := "write " + f.name + ": " + f.want
-		var value *yaml.Node
-		for i := 0; i+1 < len(root.Content) && value == nil; i += 2 {
-			if root.Content[i].Value == f.name {
-				value = root.Content[i+1]
-			}
-		}
+		value := child(root, f.name)
 		switch {
 		case value == nil:
 			w.errorf(root, f.name, hint, "is missing")
@@ -189,9 +184,9 @@ func jsonFields(t reflect.Type, into map[string]reflect.Type) {
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
-		case name == "-" || !f.IsExported():
-		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
+		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct: // of an unexported type, too
 			jsonFields(f.Type, into)
+		case name == "-" || !f.IsExported():
 		case name == "":
 			into[f.Name] = f.Type
 		default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,8 +62,16 @@ func (c *Client) Apply(ctx context.Context, objs []*unstructured.Unstructured) e
 	}
 	for _, batch := range byRank {
 		err := each(len(batch), func(i int) error {
+			var taken time.Time // since when the object's address has been
 			return c.retry(ctx, func() error {
 				_, err := c.apply(ctx, batch[i], false)
+				switch {
+				case !addressTaken(err):
+				case taken.IsZero():
+					taken = time.Now()
+				case time.Since(taken) > orphanAge:
+					err = errors.Join(err, c.freeAddresses(ctx, batch[i]))
+				}
 				return err
 			})
 		})

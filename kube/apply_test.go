@@ -254,21 +254,26 @@ spec: {group: example.org, scope: Namespaced, names: {kind: Octopus, plural: oct
 	}
 }
 
+// addressTaken is what kube-apiserver v1.37.2 said of kube-dns when a request that made it had just been cut.
+const addressTaken = "failed to allocate IP 10.96.0.10: provided IP is already allocated"
+
 func TestApplyRetries(t *testing.T) {
 	objs := manifests(t, coredns)[1:2]
 	resource := schema.GroupResource{Resource: "configmaps"}
 	// As kube-apiserver v1.37.2 said it of kube-dns.
 	noRange := field.Invalid(field.NewPath("spec", "clusterIPs"), []string{"10.96.0.10"},
 		"failed to allocate IP 10.96.0.10: the provided network does not match the current range")
+	taken := field.Invalid(field.NewPath("spec", "clusterIPs"), []string{"10.96.0.10"}, addressTaken)
 	for name, err := range map[string]error{
-		"service unavailable": apierrors.NewServiceUnavailable("starting"),
-		"etcd timeout":        apierrors.NewInternalError(errors.New("etcdserver: request timed out")),
-		"no service IPs yet":  apierrors.NewInternalError(errors.New("failed to allocate a serviceIP")),
-		"no service CIDR yet": apierrors.NewInvalid(schema.GroupKind{Kind: "Service"}, "kube-dns", field.ErrorList{noRange}),
-		"RBAC not there yet":  apierrors.NewForbidden(resource, "coredns", errors.New("RBAC: clusterrole not found")),
-		"namespace not there": apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "kube-system"),
-		"conflict":            apierrors.NewConflict(resource, "coredns", errors.New("modified")),
-		"connection lost":     nil,
+		"service unavailable":  apierrors.NewServiceUnavailable("starting"),
+		"etcd timeout":         apierrors.NewInternalError(errors.New("etcdserver: request timed out")),
+		"no service IPs yet":   apierrors.NewInternalError(errors.New("failed to allocate a serviceIP")),
+		"no service CIDR yet":  apierrors.NewInvalid(schema.GroupKind{Kind: "Service"}, "kube-dns", field.ErrorList{noRange}),
+		"address not back yet": apierrors.NewInvalid(schema.GroupKind{Kind: "Service"}, "kube-dns", field.ErrorList{taken}),
+		"RBAC not there yet":   apierrors.NewForbidden(resource, "coredns", errors.New("RBAC: clusterrole not found")),
+		"namespace not there":  apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "kube-system"),
+		"conflict":             apierrors.NewConflict(resource, "coredns", errors.New("modified")),
+		"connection lost":      nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,12 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Difference is what Apply would do to one object. It names fields and never says what is in them, so that the values of
-// Secrets cannot reach a plan.
+// Difference is what Apply would do to one object. Its fields name those of the object and never say what is in them, so
+// that the values of Secrets cannot reach a plan; Texts says it, and keeps those values to itself.
 type Difference struct {
 	Object Ref
 	Create bool     // it is not there yet
 	Paths  []string // the fields that would change, sorted: "data[config.conf]", "spec.template.spec.containers[coredns].image"
+
+	was, is map[string]any // the object, or what of it is compared; was is nil for one to Create
 }
 
 // String is a line of a plan: "create ConfigMap kube-system/coredns", "change ConfigMap kube-system/coredns: data.Corefile".
@@ -25,6 +27,18 @@ func (d Difference) String() string {
 		return "create " + d.Object.String()
 	}
 	return "change " + d.Object.String() + ": " + strings.Join(d.Paths, ", ")
+}
+
+// New is the Difference of an object that is not there, or whose cluster is not.
+func New(obj *unstructured.Unstructured) Difference {
+	return Difference{Object: RefOf(obj), Create: true, is: desired(obj).Object}
+}
+
+// Between is the Difference of two states of an object.
+func Between(was, is *unstructured.Unstructured) Difference {
+	d := Difference{Object: RefOf(is), was: desired(was).Object, is: desired(is).Object}
+	d.Paths = changed(d.was, d.is)
+	return d
 }
 
 // Diff says what Apply would do, in the order of objs; objects that are as they should be are left out. The API server
@@ -44,12 +58,12 @@ func diffOne(ctx context.Context, r Reader, obj *unstructured.Unstructured) (Dif
 		return Difference{}, err
 	}
 	ref := RefOf(obj)
-	seen := "" // the live object's version in the round before
-	var paths []string
+	seen := ""       // the live object's version in the round before
+	var d Difference // as the round before has found it
 	for {
 		live, err := r.Get(ctx, ref)
 		if NotFound(err) {
-			return Difference{Object: ref, Create: true}, nil
+			return New(obj), nil
 		}
 		if err != nil {
 			return Difference{}, err
@@ -57,13 +71,13 @@ func diffOne(ctx context.Context, r Reader, obj *unstructured.Unstructured) (Dif
 		// Between Get and the dry run somebody else may have changed the object. So a difference counts only when the
 		// object is still the same afterwards.
 		if live.GetResourceVersion() == seen {
-			return Difference{Object: ref, Paths: paths}, nil
+			return d, nil
 		}
 		applied, err := r.DryRunApply(ctx, obj)
 		if err != nil {
 			return Difference{}, err
 		}
-		if paths = changed(desired(live).Object, desired(applied).Object); len(paths) == 0 {
+		if d = Between(live, applied); len(d.Paths) == 0 {
 			return Difference{}, nil
 		}
 		seen = live.GetResourceVersion()

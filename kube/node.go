@@ -33,9 +33,28 @@ func DiffNode(ctx context.Context, r Reader, name string, marks NodeMarks) ([]Di
 		return nil, err
 	}
 	if _, paths := marks.patch(node); len(paths) > 0 {
-		return []Difference{{Object: ref, Paths: paths}}, nil
+		return []Difference{{Object: ref, Paths: paths, was: marksOn(node), is: marksOn(marks.on(node))}}, nil
 	}
 	return nil, nil
+}
+
+// on is the node as the marks make it.
+func (m NodeMarks) on(node *corev1.Node) *corev1.Node {
+	node = node.DeepCopy()
+	if node.Labels == nil {
+		node.Labels = map[string]string{}
+	}
+	maps.Copy(node.Labels, m.Labels)
+	for _, key := range m.RemoveLabels {
+		delete(node.Labels, key)
+	}
+	node.Spec.Taints, _ = m.taints(node.Spec.Taints)
+	return node
+}
+
+// marksOn are the parts of a node that marks are about.
+func marksOn(node *corev1.Node) map[string]any {
+	return map[string]any{"metadata": map[string]any{"labels": node.Labels}, "spec": map[string]any{"taints": node.Spec.Taints}}
 }
 
 // MarkNode makes the marks, and writes nothing if they are there. node.spec.taints is an atomic list for server-side apply,

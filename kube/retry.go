@@ -6,13 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // DefaultPatience is how long a change is tried again while the API server cannot be reached or is not ready.
@@ -28,37 +25,32 @@ func NotFound(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMat
 //
 // An API server that starts answers in many ways before it is ready: connection refused, 500 and 503, timeouts of etcd,
 // 403 until its own RBAC roles are written, 404 until kube-system and kube-public are made, 500 "failed to allocate
-// a serviceIP" or, for a certain address, 422 until the ServiceCIDR is there. 403, 404 and 422 are as often real, and so
-// get less patience.
+// a serviceIP" or, for a certain address, 422 until the ServiceCIDR is there, or until it has taken back what a request
+// that was cut had reserved. 403, 404 and 422 are as often real, and so get less patience.
 func patience(err error, all time.Duration) time.Duration {
 	var verify *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
-	var status apierrors.APIStatus
+	_, judged := asStatus(err)
 	switch {
 	case err == nil, errors.As(err, &verify), errors.As(err, &authority):
 		return 0
-	case apierrors.IsForbidden(err), NotFound(err), noServiceCIDR(err):
+	case apierrors.IsForbidden(err), NotFound(err), noServiceCIDR(err), addressTaken(err):
 		return all / 4
 	case apierrors.IsConflict(err), apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err),
 		apierrors.IsServiceUnavailable(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err),
 		apierrors.IsStoreReadError(err), apierrors.IsUnexpectedServerError(err):
 		return all
-	case errors.As(err, &status):
+	case judged:
 		return 0 // the API server has judged the request itself: 400, 401, 405, 409 already exists, 413, 422
 	default:
 		return all // the network
 	}
 }
 
-// noServiceCIDR tells whether the API server knows no range, or none yet, that a Service's own choice of address is in.
-func noServiceCIDR(err error) bool {
-	var status apierrors.APIStatus
-	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return false
-	}
-	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool {
-		return c.Field == "spec.clusterIPs" && (strings.Contains(c.Message, "does not match the current range") || strings.Contains(c.Message, "allocator not ready"))
-	})
+// asStatus is what the API server said itself, if it was the API server.
+func asStatus(err error) (status apierrors.APIStatus, ok bool) {
+	ok = errors.As(err, &status)
+	return status, ok
 }
 
 // retry calls do until it succeeds, fails for good, or patience or ctx ends, and returns the last error.

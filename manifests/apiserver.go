@@ -25,6 +25,7 @@ func APIServer(p Params, n Node) (host.File, error) {
 			host: probeHost(address), port: spec.APIServerPort, scheme: corev1.URISchemeHTTPS,
 			live: "/livez", ready: "/readyz", startup: "/livez",
 		},
+		patch: spec.APIServer.Patch,
 	}.file()
 }
 

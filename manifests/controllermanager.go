@@ -23,6 +23,7 @@ func ControllerManager(p Params, n Node) (host.File, error) {
 			host: bindAddress(spec), port: 10257, scheme: corev1.URISchemeHTTPS,
 			live: "/healthz", startup: "/healthz",
 		},
+		patch: spec.Patch,
 	}.file()
 }
 

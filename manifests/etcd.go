@@ -34,6 +34,7 @@ func Etcd(p Params, n Node) (host.File, error) {
 			corev1.ResourceMemory: resource.MustParse("100Mi"),
 		},
 		health: etcdHealth(n, spec.ExtraArgs),
+		patch:  spec.Patch,
 	}.file()
 }
 

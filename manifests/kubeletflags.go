@@ -1,8 +1,10 @@
 package manifests
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -34,6 +36,21 @@ func KubeletFlagsEnv(args []config.Arg) (host.File, error) {
 		Mode: fileMode,
 		Data: []byte(kubeletFlagsVariable + `="` + value + "\"\n"),
 	}, nil
+}
+
+// registrationFlag is a flag that a kubelet goes by only when it registers its Node. Labels and taints need no quotes.
+var registrationFlag = regexp.MustCompile(`--(node-labels|register-with-taints)=([A-Za-z0-9._/:=,-]*)`)
+
+// RegistrationFlags are those flags of a node's KubeletFlagsEnv that say what the Node is registered with. ok tells
+// whether the file is one, and not what somebody has left of it.
+func RegistrationFlags(env []byte) (args []config.Arg, ok bool) {
+	if !bytes.Contains(env, []byte("--node-ip=")) {
+		return nil, false
+	}
+	for _, m := range registrationFlag.FindAllSubmatch(env, -1) {
+		args = append(args, config.Arg{Name: string(m[1]), Value: string(m[2])})
+	}
+	return args, true
 }
 
 // plainName reports whether name is that of a flag: a letter, then letters, digits, dashes, dots and underscores.

@@ -26,5 +26,6 @@ func Scheduler(p Params) (host.File, error) {
 			host: bindAddress(spec), port: 10259, scheme: corev1.URISchemeHTTPS,
 			live: "/livez", ready: "/readyz", startup: "/livez",
 		},
+		patch: spec.Patch,
 	}.file()
 }

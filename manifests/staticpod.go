@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -42,6 +43,7 @@ type staticPod struct {
 	mounts      []config.HostPathMount
 	requests    corev1.ResourceList
 	health      health
+	patch       map[string]any // a strategic merge patch of all this
 }
 
 // health is where a component says how it is. An empty path is a probe that the pod has not.
@@ -53,7 +55,13 @@ type health struct {
 }
 
 // file renders the pod. Mode and place are part of the contract: the kubelet reads them as root.
-func (s staticPod) file() (host.File, error) { return podFile(s.pod()) }
+func (s staticPod) file() (host.File, error) {
+	pod, err := patched(s.pod(), s.patch)
+	if err != nil {
+		return host.File{}, fmt.Errorf("patch of %s: %w", s.name, err)
+	}
+	return podFile(pod)
+}
 
 func podFile(pod *corev1.Pod) (host.File, error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(pod)
@@ -71,7 +79,7 @@ func (s staticPod) pod() *corev1.Pod {
 			Name:        s.name,
 			Namespace:   metav1.NamespaceSystem,
 			Labels:      map[string]string{"component": s.name, "tier": "control-plane"},
-			Annotations: s.annotations,
+			Annotations: withFilesSum(s.annotations, s.mounts),
 		},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{

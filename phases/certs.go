@@ -85,65 +85,83 @@ func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short stri
 		Short: short,
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			have, given, err := readPKI(ctx, r, shared)
-			if err != nil {
-				return nil, err
-			}
-			var changes []workflow.Change
-			for _, path := range slices.Sorted(maps.Keys(given)) {
-				if mine(path) {
-					changes = append(changes, workflow.Change{Action: workflow.Create, Object: path, Detail: "as on the other control planes"})
-				}
-			}
-			if shared != nil && !complete(c, have) {
-				return append(changes, workflow.Change{Action: workflow.Create, Object: config.PKIDir, Detail: "once the first control plane has its PKI"}), nil
-			}
-			findings, err := certs.Check(have, CertSettings(c, c.Node(r), shared == nil), c.Now())
-			if err != nil {
-				return nil, err
-			}
-			for _, f := range findings {
-				for _, path := range f.Paths {
-					if mine(path) {
-						changes = append(changes, workflow.Change{Action: action(have, path), Object: path, Detail: f.Reason})
-					}
-				}
-			}
-			for path := range given {
-				delete(have, path) // its mode is that of a file to come
-			}
-			open, err := openModes(ctx, r, have, mine)
-			return append(changes, open...), err
+			return diffPKI(ctx, c, r, shared, mine)
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			have, given, err := readPKI(ctx, h, shared)
+			stages, err := makePKI(ctx, c, h, shared, mine, changes)
 			if err != nil {
 				return err
 			}
-			if shared != nil && !complete(c, have) {
-				return errors.New("the first control plane has no PKI yet that others could share; hint: run myadm init first")
-			}
-			made, err := certs.Issue(have, CertSettings(c, c.Node(h), shared == nil), c.Now())
-			if err != nil {
-				return err
-			}
-			for _, path := range slices.Sorted(maps.Keys(given)) {
-				made = append(made, certs.File{Path: path, Mode: pkiMode(path), Data: given[path]})
-			}
-			made = slices.DeleteFunc(made, func(f certs.File) bool { return !mine(f.Path) })
-			for _, stage := range certs.Stages(made) {
-				files := make([]host.File, len(stage))
-				for i, f := range stage {
-					files[i] = host.File(f)
-					delete(have, f.Path)
-				}
+			for _, files := range stages {
 				if err := h.WriteFiles(ctx, files...); err != nil {
 					return err
 				}
 			}
-			return h.WriteFiles(ctx, closed(have, changes)...)
+			return nil
 		},
 	}
+}
+
+func diffPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI, mine func(path string) bool) ([]workflow.Change, error) {
+	have, given, err := readPKI(ctx, r, shared)
+	if err != nil {
+		return nil, err
+	}
+	var changes []workflow.Change
+	for _, path := range slices.Sorted(maps.Keys(given)) {
+		if mine(path) {
+			changes = append(changes, workflow.Change{Action: workflow.Create, Object: path, Detail: "as on the other control planes"})
+		}
+	}
+	if shared != nil && !complete(c, have) {
+		return append(changes, workflow.Change{Action: workflow.Create, Object: config.PKIDir, Detail: "once the first control plane has its PKI"}), nil
+	}
+	findings, err := certs.Check(have, CertSettings(c, c.Node(r), shared == nil), c.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range findings {
+		for _, path := range f.Paths {
+			if mine(path) {
+				changes = append(changes, workflow.Change{Action: action(have, path), Object: path, Detail: f.Reason})
+			}
+		}
+	}
+	for path := range given {
+		delete(have, path) // its mode is that of a file to come
+	}
+	open, err := openModes(ctx, r, have, mine)
+	return append(changes, open...), err
+}
+
+// makePKI makes the files that the changes name, in stages: a run that is stopped between two of them goes on with what is
+// there.
+func makePKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI, mine func(path string) bool, changes []workflow.Change) ([][]host.File, error) {
+	have, given, err := readPKI(ctx, r, shared)
+	if err != nil {
+		return nil, err
+	}
+	if shared != nil && !complete(c, have) {
+		return nil, errors.New("the first control plane has no PKI yet that others could share; hint: run myadm init first")
+	}
+	made, err := certs.Issue(have, CertSettings(c, c.Node(r), shared == nil), c.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range slices.Sorted(maps.Keys(given)) {
+		made = append(made, certs.File{Path: path, Mode: pkiMode(path), Data: given[path]})
+	}
+	made = slices.DeleteFunc(made, func(f certs.File) bool { return !mine(f.Path) })
+	var stages [][]host.File
+	for _, stage := range certs.Stages(made) {
+		files := make([]host.File, len(stage))
+		for i, f := range stage {
+			files[i] = host.File(f)
+			delete(have, f.Path)
+		}
+		stages = append(stages, files)
+	}
+	return append(stages, closed(have, changes)), nil
 }
 
 // readPKI reads a host's files and lays over them what is shared and missing there, which is given as well.

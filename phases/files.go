@@ -11,7 +11,8 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// diffFiles compares files with what is on the host, in one round trip. A change's Object is the file's path.
+// diffFiles compares files with what is on the host, in one round trip, and shows how they differ if the plan is to. A
+// change's Object is the file's path.
 func diffFiles(ctx context.Context, r host.Reader, files []host.File) ([]workflow.Change, error) {
 	paths := make([]string, len(files))
 	for i, f := range files {
@@ -28,7 +29,7 @@ func diffFiles(ctx context.Context, r host.Reader, files []host.File) ([]workflo
 			changes = append(changes, change)
 		}
 	}
-	return changes, nil
+	return changes, ShowFiles(ctx, r, changes, files...)
 }
 
 // writeChanged writes the files that changes names.

@@ -2,6 +2,8 @@ package phases
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -16,11 +18,7 @@ import (
 // Kubelet configures the kubelets and starts them. shared gives the KubeletConfiguration of the cluster: rendered from
 // the document, or read from ConfigMap kubelet-config.
 func Kubelet(c *cluster.Cluster, nodes []*cluster.Node, shared func() ([]byte, error)) workflow.Phase {
-	service := unit{name: "kubelet.service", files: []string{
-		manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.KubeletConfigFile, config.KubeletFlagsEnv, manifests.BinDir + "/kubelet",
-		manifests.KubeletProxyPath, config.ProxyEnv,
-		config.BootstrapKubeletConf, // a kubelet that waits for its certificate goes on asking with the token it was started with
-	}}
+	service := kubeletService
 	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {
 		data, err := shared()
 		if err != nil {
@@ -57,6 +55,12 @@ func Kubelet(c *cluster.Cluster, nodes []*cluster.Node, shared func() ([]byte, e
 	}
 }
 
+var kubeletService = unit{name: "kubelet.service", files: []string{
+	manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.KubeletConfigFile, config.KubeletFlagsEnv, manifests.BinDir + "/kubelet",
+	manifests.KubeletProxyPath, config.ProxyEnv,
+	config.BootstrapKubeletConf, // a kubelet that waits for its certificate goes on asking with the token it was started with
+}}
+
 func kubeletFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, shared []byte) ([]host.File, error) {
 	n := c.Node(r)
 	socket := c.Config.Spec.Runtime.Socket
@@ -64,7 +68,11 @@ func kubeletFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, shared
 	if err != nil {
 		return nil, err
 	}
-	flags, err := manifests.KubeletFlagsEnv(kubeletFlags(n))
+	args, err := standingFlags(ctx, r, kubeletFlags(n))
+	if err != nil {
+		return nil, err
+	}
+	flags, err := manifests.KubeletFlagsEnv(args)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +120,24 @@ func kubeletFlags(n *cluster.Node) []config.Arg {
 		args = append(args, config.Arg{Name: "register-with-taints", Value: strings.Join(taints, ",")})
 	}
 	return args
+}
+
+// standingFlags are the flags with the labels and taints that a host's kubelet has been given already: it registers with
+// them once, and what the document says of them later is for MarkNodes, without a start of the kubelet.
+func standingFlags(ctx context.Context, r host.Reader, args []config.Arg) ([]config.Arg, error) {
+	have, err := r.ReadFile(ctx, config.KubeletFlagsEnv)
+	if errors.Is(err, fs.ErrNotExist) {
+		return args, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	standing, ok := manifests.RegistrationFlags(have)
+	if !ok {
+		return args, nil
+	}
+	args = slices.DeleteFunc(args, func(a config.Arg) bool { return a.Name == "node-labels" || a.Name == "register-with-taints" })
+	return append(args, standing...), nil
 }
 
 // kubeletMaySet tells whether the API lets a kubelet give its own node a label: any outside of Kubernetes' own domains,

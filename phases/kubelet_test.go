@@ -26,8 +26,12 @@ func TestKubeletRestartsWhenItsFilesChange(t *testing.T) {
 			c.Config.Spec.Kubelet = map[string]any{"maxPods": int64(200)}
 		}, 1},
 		{"its flags", func(_ *testing.T, c *cluster.Cluster, _ *machine) {
-			c.Nodes[0].Spec.Labels = map[string]string{"disk": "ssd"}
+			c.Nodes[0].Spec.AdvertiseAddress = "10.0.0.99"
 		}, 1},
+		{"labels and taints, which it has registered its Node with and which the API has now", func(_ *testing.T, c *cluster.Cluster, _ *machine) {
+			c.Nodes[0].Spec.Labels = map[string]string{"disk": "ssd"}
+			c.Nodes[0].Spec.Taints = []corev1.Taint{{Key: "gpu", Effect: corev1.TaintEffectNoSchedule}}
+		}, 0},
 		{"its unit", func(_ *testing.T, _ *cluster.Cluster, m *machine) {
 			m.touch(manifests.KubeletUnitPath, 0o644, "[Service]\n")
 		}, 1},

@@ -69,13 +69,16 @@ func EndpointFlag(c *cluster.Cluster, nodes []*cluster.Node, patience time.Durat
 			if c.Config.Spec.LoadBalancer.Type != config.LoadBalancerNodeLocal {
 				return nil, nil
 			}
-			_, changed, err := withEndpointFlag(ctx, r)
+			pod, changed, err := withEndpointFlag(ctx, r)
 			if err != nil {
 				return nil, err
 			}
 			var changes []workflow.Change
 			if changed {
 				changes = append(changes, workflow.Change{Action: workflow.Update, Object: path, Detail: manifests.EndpointFlag})
+				if err := ShowFiles(ctx, r, changes, host.File{Path: path, Mode: 0o600, Data: pod}); err != nil {
+					return nil, err
+				}
 			} else if running, err := runsWith(ctx, r, manifests.EndpointFlag); err != nil {
 				return nil, err
 			} else if !running {

@@ -34,7 +34,10 @@ func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 				return nil, err
 			}
 			differences, err := kube.DiffNode(ctx, client, name, marks)
-			return changesOf(differences), err
+			if err != nil {
+				return nil, err
+			}
+			return changesOf(ctx, differences)
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			name, marks := marksOf(c.Node(h))
@@ -71,7 +74,7 @@ func IsReady(ctx context.Context, r kube.Reader, name string, since time.Time) (
 	default:
 		return false, err
 	}
-	ready, _ := readySince(node, since)
+	ready, _ := ReadySince(node, since)
 	return ready, nil
 }
 
@@ -91,9 +94,9 @@ func Reported(ctx context.Context, r kube.Reader, name string, since time.Time) 
 	return false, err
 }
 
-// readySince tells whether a node is Ready by the word of a kubelet that was started at since, on the host's clock. A Node
+// ReadySince tells whether a node is Ready by the word of a kubelet that was started at since, on the host's clock. A Node
 // that a host has left behind, because it was reset without the cluster's knowledge, says Ready for most of a minute.
-func readySince(node *corev1.Node, since time.Time) (ready bool, why string) {
+func ReadySince(node *corev1.Node, since time.Time) (ready bool, why string) {
 	if silent(node, since) {
 		return false, "its kubelet has not reported since it was started"
 	}
@@ -110,7 +113,7 @@ func silent(node *corev1.Node, since time.Time) bool {
 // client may be the node's own kubelet's, which sees no other node.
 func WaitReady(ctx context.Context, client *kube.Client, n *cluster.Node, since time.Time, patience time.Duration) error {
 	err := waitNode(ctx, client, n.Spec.Name, patience, func(node *corev1.Node) string {
-		if ready, why := readySince(node, since); !ready {
+		if ready, why := ReadySince(node, since); !ready {
 			return "it is not Ready: " + why
 		}
 		return ""

@@ -15,6 +15,7 @@ import (
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/unified"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -35,7 +36,7 @@ func objectPhase(c *cluster.Cluster, name, short string, want func(ctx context.C
 			if !errors.Is(err, cluster.ErrNoCluster) {
 				return nil, err
 			}
-			return createAll(objects), nil
+			return createAll(ctx, objects)
 		},
 		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
 			objects, err := want(ctx)
@@ -53,27 +54,37 @@ func objectPhase(c *cluster.Cluster, name, short string, want func(ctx context.C
 
 func diffObjects(ctx context.Context, r kube.Reader, objects []*unstructured.Unstructured) ([]workflow.Change, error) {
 	differences, err := kube.Diff(ctx, r, objects)
-	return changesOf(differences), err
+	changes, showErr := changesOf(ctx, differences)
+	return changes, errors.Join(err, showErr)
 }
 
-func changesOf(differences []kube.Difference) []workflow.Change {
+// changesOf tells differences as changes, and shows how the objects differ if the plan is to.
+func changesOf(ctx context.Context, differences []kube.Difference) ([]workflow.Change, error) {
 	var changes []workflow.Change
 	for _, d := range differences {
 		change := workflow.Change{Action: workflow.Update, Object: d.Object.String(), Detail: strings.Join(d.Paths, ", ")}
 		if d.Create {
 			change.Action, change.Detail = workflow.Create, ""
 		}
+		if workflow.WantsDiffs(ctx) {
+			was, is, err := d.Texts()
+			if err != nil {
+				return nil, err
+			}
+			change.Diff = unified.Diff(change.Object, was, is)
+		}
 		changes = append(changes, change)
 	}
-	return changes
+	return changes, nil
 }
 
-func createAll(objects []*unstructured.Unstructured) []workflow.Change {
-	var changes []workflow.Change
-	for _, o := range objects {
-		changes = append(changes, workflow.Change{Action: workflow.Create, Object: kube.RefOf(o).String()})
+// createAll is all objects as changes, for a cluster that is not there yet.
+func createAll(ctx context.Context, objects []*unstructured.Unstructured) ([]workflow.Change, error) {
+	differences := make([]kube.Difference, len(objects))
+	for i, o := range objects {
+		differences[i] = kube.New(o)
 	}
-	return changes
+	return changesOf(ctx, differences)
 }
 
 // UploadConfig stores the cluster's configuration in it, for kubeadm, for joining nodes and for myadm itself.

@@ -83,14 +83,17 @@ func (s *proxyState) look(ctx context.Context, r host.Reader) error {
 	if s.changes, err = diffFiles(ctx, r, s.wanted); err != nil {
 		return err
 	}
+	var gone []workflow.Change
 	for _, p := range slices.Backward(paths) { // the environment last: it is what a run that is cut is found by
 		wanted := slices.ContainsFunc(s.wanted, func(f host.File) bool { return f.Path == p })
 		if data, there := s.have[p]; there && !wanted && manifests.Marked(data) {
 			s.gone = append(s.gone, p)
-			s.changes = append(s.changes, workflow.Change{Action: workflow.Delete, Object: p})
+			gone = append(gone, workflow.Change{Action: workflow.Delete, Object: p})
 		}
 	}
-	return nil
+	err = ShowFiles(ctx, r, gone)
+	s.changes = append(s.changes, gone...)
+	return err
 }
 
 // takeAway takes files away that are not wanted. First the environment is made empty: so it is newer than what still runs with

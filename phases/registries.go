@@ -69,12 +69,14 @@ func diffRegistries(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]w
 	if err != nil {
 		return nil, nil, err
 	}
+	var gone []workflow.Change
 	for _, p := range have {
 		if !slices.ContainsFunc(wanted, func(f host.File) bool { return f.Path == p }) {
-			changes = append(changes, workflow.Change{Action: workflow.Delete, Object: p})
+			gone = append(gone, workflow.Change{Action: workflow.Delete, Object: p})
 		}
 	}
-	return changes, wanted, nil
+	err = ShowFiles(ctx, r, gone)
+	return append(changes, gone...), wanted, err
 }
 
 // registryFiles reads the operator's files and renders what the document says of registries.

@@ -65,7 +65,35 @@ const manifestsMode fs.FileMode = 0o700
 
 // ControlPlane places the static pods of the API server, the controller manager and the scheduler.
 func ControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	pods := controlPlanePods(c)
 	render := func(ctx context.Context, r host.Reader) ([]host.File, error) {
+		files, err := pods(ctx, r)
+		return append(extraFiles(c), files...), err // which are there before the pods
+	}
+	return workflow.Phase{
+		Name:  "control-plane",
+		Short: "place the control plane's static pods",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			changes, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
+			if err != nil {
+				return nil, err
+			}
+			more, err := diffRendered(ctx, r, render)
+			return append(changes, more...), err
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			if err := makeFolder(ctx, h, config.ManifestsDir, manifestsMode, changes); err != nil {
+				return err
+			}
+			return writeRendered(ctx, h, render, changes)
+		},
+	}
+}
+
+// controlPlanePods renders the static pods of the API server, the controller manager and the scheduler.
+func controlPlanePods(c *cluster.Cluster) renderer {
+	return func(ctx context.Context, r host.Reader) ([]host.File, error) {
 		node := nodeOf(c.Node(r))
 		infos, err := r.Stat(ctx, manifests.CADirs()...)
 		if err != nil {
@@ -87,25 +115,15 @@ func ControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 		scheduler, err := manifests.Scheduler(params(c))
 		return []host.File{apiServer, controllerManager, scheduler}, err
 	}
-	return workflow.Phase{
-		Name:  "control-plane",
-		Short: "place the control plane's static pods",
-		Hosts: cluster.Hosts(nodes),
-		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			changes, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
-			if err != nil {
-				return nil, err
-			}
-			more, err := diffRendered(ctx, r, render)
-			return append(changes, more...), err
-		},
-		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
-			if err := makeFolder(ctx, h, config.ManifestsDir, manifestsMode, changes); err != nil {
-				return err
-			}
-			return writeRendered(ctx, h, render, changes)
-		},
+}
+
+// extraFiles are what the document has for components to read.
+func extraFiles(c *cluster.Cluster) []host.File {
+	var files []host.File
+	for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName} {
+		files = append(files, manifests.ExtraFiles(params(c), name)...)
 	}
+	return files
 }
 
 // renderer makes files for a host after a look at it.

@@ -21,17 +21,7 @@ const initToken = "made by myadm init"
 // BootstrapToken lets hosts join: what a token may do, what a host can learn before it trusts anything, and a token, as
 // long as there is no sound one of init's.
 func BootstrapToken(c *cluster.Cluster, n *cluster.Node, ttl time.Duration) workflow.Phase {
-	objects := objectPhase(c, "bootstrap-token", "let hosts join by token", func(ctx context.Context) ([]*unstructured.Unstructured, error) {
-		ca, err := ReadFiles(ctx, n, []string{config.PKIDir + "/ca.crt"})
-		if err != nil {
-			return nil, err
-		}
-		info, err := manifests.ClusterInfo(c.Config.Endpoint(), ca[config.PKIDir+"/ca.crt"])
-		if err != nil {
-			return nil, err
-		}
-		return together([][]*unstructured.Unstructured{info}, manifests.BootstrapRBAC)
-	})
+	objects := BootstrapAccess(c, n)
 	check, apply := objects.Check, objects.Apply
 	objects.Check = func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 		changes, err := check(ctx, r)
@@ -67,6 +57,22 @@ func BootstrapToken(c *cluster.Cluster, n *cluster.Node, ttl time.Duration) work
 		return client.CreateToken(ctx, kube.TokenSpec{Token: token, TTL: ttl, Usages: kube.DefaultTokenUsages(), Groups: []string{kube.DefaultTokenGroup}, Description: initToken}, c.Now())
 	}
 	return objects
+}
+
+// BootstrapAccess is BootstrapToken without a token, for a cluster that has been made: whether it is to have one is for its
+// administrator to say.
+func BootstrapAccess(c *cluster.Cluster, n *cluster.Node) workflow.Phase {
+	return objectPhase(c, "bootstrap-token", "let hosts join by token", func(ctx context.Context) ([]*unstructured.Unstructured, error) {
+		ca, err := ReadFiles(ctx, n, []string{config.PKIDir + "/ca.crt"})
+		if err != nil {
+			return nil, err
+		}
+		info, err := manifests.ClusterInfo(c.Config.Endpoint(), ca[config.PKIDir+"/ca.crt"])
+		if err != nil {
+			return nil, err
+		}
+		return together([][]*unstructured.Unstructured{info}, manifests.BootstrapRBAC)
+	})
 }
 
 // ErrNoToken says that init's token has expired or was deleted.

@@ -78,8 +78,12 @@ if [ -n "$back" ] && [ -e "$back" ]; then
 	fi
 	mv -T "$back" "$data"
 fi
+reload=
 while [ $# -gt 0 ]; do
+	case "$2" in *.service|*.conf) reload=yes ;; esac
+	mkdir -p "${2%/*}"
 	if [ -n "$3" ] && [ -e "$2" ]; then
+		mkdir -p "${3%/*}"
 		ln -fT "$2" "$3" 2>/dev/null || cp -pfT "$2" "$3"
 	fi
 	if [ "$1" -ef "$2" ]; then # it was kept, and nothing has taken its place
@@ -89,6 +93,9 @@ while [ $# -gt 0 ]; do
 	fi
 	shift 3
 done
+if [ -n "$reload" ]; then
+	systemctl daemon-reload
+fi
 if [ "$runtime" = yes ]; then
 	systemctl restart containerd.service
 fi

@@ -59,8 +59,11 @@ func Addons(c *cluster.Cluster, patience time.Duration) workflow.Phase {
 			if err != nil {
 				return nil, err
 			}
+			var changes []workflow.Change
 			edits, err := addonEdits(ctx, client, all)
-			changes := changesOf(edits)
+			if err == nil {
+				changes, err = showEdits(ctx, client, edits)
+			}
 			away, awayErr := absent(ctx, client)
 			if err := errors.Join(err, awayErr); err != nil {
 				return nil, err

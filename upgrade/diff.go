@@ -5,20 +5,24 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rogpeppe/go-internal/diff"
-
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/unified"
 )
 
 // Diff shows in the unified format what an upgrade would change in the files and objects that users edit too: the static pods
-// of each control plane, the images of addons, and what the cluster keeps of its configuration. It is empty when nothing
-// would change. The error names what cannot be changed; the rest is shown all the same.
+// of each control plane, the images of addons, and what the cluster keeps of its configuration. Secrets in them are hidden, as
+// package unified does. It is empty when nothing would change. The error names what cannot be changed; the rest is shown all the same.
 func Diff(s *State, to Target) ([]byte, error) {
 	var out bytes.Buffer
 	var errs []error
 	show := func(what string, before, after []byte) {
-		out.Write(diff.Diff(what, before, what+" at "+to.Version, after))
+		text := unified.Whole(what, what+" at "+to.Version, before, after)
+		switch text {
+		case unified.Secret, unified.Binary:
+			text = what + ": " + text + "\n"
+		}
+		out.WriteString(text)
 	}
 	for i := range s.Hosts {
 		h := &s.Hosts[i]

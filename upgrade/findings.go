@@ -12,6 +12,7 @@ import (
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/cri"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/status"
 )
 
@@ -140,8 +141,8 @@ func (j *findingJudge) running() []Running {
 			v := h.Version(name)
 			if name == manifests.APIServerName && v == "" && h.ControlPlane {
 				image, _ := manifests.PodImage(h.Manifests[name]) // that it has none is a finding of its own
-				if _, err := config.ParseVersion(tagOf(image)); err == nil {
-					v = tagOf(image)
+				if _, err := config.ParseVersion(staticpod.ImageVersion(image)); err == nil {
+					v = staticpod.ImageVersion(image)
 				}
 			}
 			if v != "" {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/status"
 	"github.com/myadm/myadm/workflow"
 )
@@ -76,7 +77,7 @@ func runAt(t testing.TB, h *HostState, version string) {
 		h.Manifests[name] = manifestOf(name, imageFor(name, images), "--v=2")
 		h.programs.Versions[name] = semver.MustParse(version)
 	}
-	h.programs.Versions["etcd"] = semver.MustParse(strings.Split(tagOf(images.Etcd), "-")[0])
+	h.programs.Versions["etcd"] = semver.MustParse(strings.Split(staticpod.ImageVersion(images.Etcd), "-")[0])
 }
 
 func addonOf(name, image string) Addon {
@@ -472,7 +473,7 @@ func TestDiff(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
-	if n := strings.Count(string(out), "\n--- "); n != 7 {
+	if n := strings.Count("\n"+string(out), "\n--- "); n != 7 {
 		t.Errorf("%d files and objects differ:\n%s", n, out)
 	}
 	if out, err := Diff(wellAt(t, newVersion), targetAt(t, newVersion)); len(out) > 0 || err != nil {

@@ -218,19 +218,19 @@ func ill(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[stri
 }
 
 // nodeMissing says what is missing of a Node for its upgrade to be over; nothing when it is Ready by the word of a kubelet
-// of the version. An empty version may be any.
-func nodeMissing(node *corev1.Node, version string) string {
+// of the version that was started at since. An empty version may be any, and so may the kubelet of the zero time.
+func nodeMissing(node *corev1.Node, version string, since time.Time) string {
 	if have := node.Status.NodeInfo.KubeletVersion; version != "" && have != version {
 		return "its kubelet reports " + have
 	}
-	if ready, why := kube.NodeReady(node); !ready {
+	if ready, why := phases.ReadySince(node, since); !ready {
 		return "it is not Ready: " + why
 	}
 	return ""
 }
 
 // waitNode waits until nothing of a Node is missing.
-func waitNode(ctx context.Context, client *kube.Client, n *cluster.Node, version string, patience time.Duration) error {
+func waitNode(ctx context.Context, client *kube.Client, n *cluster.Node, version string, since time.Time, patience time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	g, waiting := errgroup.WithContext(waiting)
@@ -243,7 +243,7 @@ func waitNode(ctx context.Context, client *kube.Client, n *cluster.Node, version
 			if len(nodes) == 0 {
 				return []string{"node " + n.Spec.Name + " is not there"}
 			}
-			if why := nodeMissing(nodes[0], version); why != "" {
+			if why := nodeMissing(nodes[0], version, since); why != "" {
 				return []string{"node " + n.Spec.Name + ": " + why}
 			}
 			return nil

@@ -39,26 +39,38 @@ func Workers(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.P
 }
 
 func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+	return replacing(c, nodes, opts, func(ctx context.Context, r host.Reader) (machine, error) { return look(ctx, c, r) })
+}
+
+// replacing is the phase that makes of hosts what look says that they are to be.
+func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look func(ctx context.Context, r host.Reader) (machine, error)) workflow.Phase {
 	return workflow.Phase{
 		Hosts:    cluster.Hosts(nodes),
 		FailFast: true,
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			m, err := look(ctx, c, r)
+			m, err := look(ctx, r)
 			if err != nil {
 				return nil, err
 			}
 			if changes := m.changes(); len(changes) > 0 {
-				return append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + c.Node(r).Spec.Name, Detail: "drain, start in the new version, uncordon"}), nil
+				if err := phases.ShowFiles(ctx, r, changes, m.manifests()...); err != nil {
+					return nil, err
+				}
+				if !m.stays {
+					changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + c.Node(r).Spec.Name, Detail: "drain, start in the new version, uncordon"})
+				}
+				return changes, nil
 			}
 			return unsettled(ctx, c, c.Node(r), m)
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			n := c.Node(h)
-			m, err := look(ctx, c, h)
+			m, err := look(ctx, h)
 			if err != nil {
 				return err
 			}
 			var ended tenures
+			m.unready = m.stays && !wasReady(ctx, c, n)
 			if len(m.changes()) > 0 {
 				ended, err = replace(ctx, c, n, m, opts)
 				m.replaced = true
@@ -89,6 +101,9 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		changes = append(changes, workflow.Change{Action: workflow.Run, Object: name, Detail: found[name]})
 	}
+	if m.stays {
+		return changes, nil // its Node is other phases' business
+	}
 	object := "Node " + n.Spec.Name
 	client, err := c.Kube(ctx)
 	if err != nil {
@@ -101,7 +116,7 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 	case err != nil:
 		return append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "wait until it is Ready"}), nil
 	}
-	if why := nodeMissing(node, want[kubelet]); why != "" {
+	if why := nodeMissing(node, want[kubelet], time.Time{}); why != "" {
 		changes = append(changes, workflow.Change{Action: workflow.Run, Object: object, Detail: "wait: " + why})
 	}
 	if Cordoned(node) {
@@ -119,6 +134,15 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if err := requireStaged(ctx, n, m); err != nil {
 		return nil, err
 	}
+	if m.still() {
+		return nil, m.write(ctx, n)
+	}
+	if m.kubelet != "" {
+		if err := phases.EnableKubelet(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	e, files := m.exchange()
 	if len(m.pods) > 0 { // from here on the cluster is reached through other control planes
 		c.SetAside(n)
 		defer func() {
@@ -132,8 +156,10 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if err != nil {
 		return nil, err
 	}
-	if err := empty(ctx, client, n, opts); err != nil {
-		return nil, err
+	if !m.stays {
+		if err := empty(ctx, client, n, opts); err != nil {
+			return nil, err
+		}
 	}
 	stopped := false
 	defer func() {
@@ -141,7 +167,6 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 			err = errors.Join(err, Uncordon(ctx, client, n.Spec.Name))
 		}
 	}()
-	e, files := m.exchange()
 	if m.moves(manifests.EtcdName) {
 		alone, err := lone(ctx, c, n)
 		if err != nil {
@@ -193,7 +218,7 @@ func etcdCopy(dataDir string) string { return dataDir + "/member.myadm-previous"
 // as it was, if that was kept. What becomes healthy stays: what was kept is removed, so that no later run puts it back for
 // another reason. ended are the leases of leaders that have ended on it.
 func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, ended tenures, opts Options) error {
-	err := arrive(ctx, c, n, m.wanted(c), ended, opts)
+	err := arrive(ctx, c, n, m, m.wanted(c), ended, opts)
 	var sick *illError
 	if errors.As(err, &sick) {
 		return putBack(ctx, c, n, m, sick, opts)
@@ -201,14 +226,18 @@ func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 	if err != nil {
 		return err
 	}
-	if err := n.Remove(ctx, m.keeps()...); err != nil {
+	kept := m.keeps()
+	if m.stays {
+		kept = []string{folder} // there is nothing in it that a run to come would need
+	}
+	if err := n.Remove(ctx, kept...); err != nil {
 		return fmt.Errorf("remove what was kept to go back: %w", err)
 	}
 	return nil
 }
 
 // arrive waits until the programs of a node are healthy and its kubelet says so, and lets pods come to it again.
-func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[string]string, ended tenures, opts Options) error {
+func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine, want map[string]string, ended tenures, opts Options) error {
 	if err := judge(ctx, c, n, want, opts.Patience); err != nil {
 		return err
 	}
@@ -228,8 +257,17 @@ func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, want map[s
 		return err
 	}
 	ended.release(ctx, client)
-	if err := waitNode(ctx, client, n, want[kubelet], opts.Patience); err != nil {
-		return err
+	if !m.unready {
+		since, err := m.started(ctx, n)
+		if err != nil {
+			return err
+		}
+		if err := waitNode(ctx, client, n, want[kubelet], since, opts.Patience); err != nil {
+			return err
+		}
+	}
+	if m.stays {
+		return nil
 	}
 	return Uncordon(ctx, client, n.Spec.Name)
 }

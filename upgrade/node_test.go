@@ -308,8 +308,8 @@ func TestControlPlaneIsPutBack(t *testing.T) {
 		if name == manifests.EtcdName {
 			want = next.Etcd
 		}
-		if got := h.version(name); got != tagOf(want) {
-			t.Errorf("%s runs in %s, want %s", name, got, tagOf(want))
+		if got := h.version(name); got != staticpod.ImageVersion(want) {
+			t.Errorf("%s runs in %s, want %s", name, got, staticpod.ImageVersion(want))
 		}
 	}
 	if len(h.exchanges) != 2 || slices.Contains(h.exchanges[1], manifests.StaticPodPath(manifests.EtcdName)) || h.exchanges[1][3] != "" {
@@ -325,12 +325,12 @@ func TestEtcdIsPutBack(t *testing.T) {
 	t.Parallel() // it waits for a second look
 	r := newRig(t)
 	h := r.hosts["cp-1"]
-	h.crashes[manifests.EtcdName] = tagOf(imagesAt(t, newVersion).Etcd)
+	h.crashes[manifests.EtcdName] = staticpod.ImageVersion(imagesAt(t, newVersion).Etcd)
 	perform(t, Stage(r.Cluster, r.Nodes))
 	fails(t, ControlPlanes(r.Cluster, r.Nodes, rigOptions()), "etcd 3.", "panic: etcd", "what ran before is back and healthy")
 	old := imagesAt(t, oldVersion)
 	for _, name := range staticpod.Names {
-		if got := h.version(name); got != tagOf(imageFor(name, old)) {
+		if got := h.version(name); got != staticpod.ImageVersion(imageFor(name, old)) {
 			t.Errorf("%s runs in %s", name, got)
 		}
 	}

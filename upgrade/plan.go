@@ -9,6 +9,7 @@ import (
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
 )
 
 // Plan is what an upgrade would change, and what stands in its way. Lists are never nil.
@@ -59,9 +60,9 @@ func MakePlan(s *State, to Target) *Plan {
 		}
 	}
 	for _, a := range s.Addons {
-		item := Item{Name: a.Name, Have: tagOf(a.Image), Want: tagOf(a.Image), HaveImage: a.Image, WantImage: a.Image}
+		item := Item{Name: a.Name, Have: staticpod.ImageVersion(a.Image), Want: staticpod.ImageVersion(a.Image), HaveImage: a.Image, WantImage: a.Image}
 		if next, _ := a.at(to).next(); next != "" {
-			item.Want, item.WantImage, item.Change = tagOf(next), next, true
+			item.Want, item.WantImage, item.Change = staticpod.ImageVersion(next), next, true
 		}
 		p.Addons = append(p.Addons, item)
 	}
@@ -189,7 +190,7 @@ func planPod(h *HostState, name string, manifest []byte, to Target) Item {
 	if name == manifests.EtcdName {
 		item.Want = pod.version()
 		if item.Have != "" && pod.changes() {
-			item.Have = tagOf(pod.from)
+			item.Have = staticpod.ImageVersion(pod.from)
 		}
 	}
 	item.Change = pod.changes() || !h.programs.Runs(name, item.Want)

@@ -191,7 +191,7 @@ func (h *rigHost) version(name string) string {
 	if err != nil {
 		h.t.Error(err)
 	}
-	return tagOf(image)
+	return staticpod.ImageVersion(image)
 }
 
 // runs is the version in which a program runs; empty when it does not.
@@ -272,7 +272,7 @@ func (h *rigHost) files() map[string]string {
 		switch {
 		case strings.HasSuffix(path, ".yaml"):
 			image, _ := manifests.PodImage(f.Data)
-			all[path] = tagOf(image)
+			all[path] = staticpod.ImageVersion(image)
 		case strings.HasPrefix(path, config.PKIDir), strings.HasSuffix(path, ".conf"), strings.HasSuffix(path, ".sh"), path == manifests.ContainerdUnitPath:
 		default:
 			all[path] = string(f.Data)

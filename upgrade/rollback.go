@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/myadm/myadm/cluster"
@@ -27,7 +28,7 @@ func putBack(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 		return sick
 	}
 	opts.Patience = putBackPatience
-	if err := arrive(ctx, c, n, want, nil, opts); err != nil {
+	if err := arrive(ctx, c, n, m, want, nil, opts); err != nil {
 		return errors.Join(sick, fmt.Errorf("put back what ran before, and it is not healthy either: %w", err))
 	}
 	return fmt.Errorf("%w\nwhat ran before is back and healthy; hint: mend the cause and run the same command again", sick)
@@ -76,13 +77,21 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 		if err != nil {
 			return e, nil, fmt.Errorf("%s: %w", at, err)
 		}
-		want[p.name] = tagOf(image)
+		want[p.name] = staticpod.ImageVersion(image)
 		e.End = append(e.End, p.name)
 		e.Moves = append(e.Moves, staticpod.Move{From: at, To: manifests.StaticPodPath(p.name), Keep: folder + "/" + p.name + ".yaml"})
 		if p.name == manifests.EtcdName && there[etcdCopy(dir)] && m.replaced {
 			e.Data, e.CopyFrom = dir+"/member", etcdCopy(dir)
 		}
 	}
+	for _, f := range m.pieces {
+		if there[f.kept()] {
+			e.Moves = append(e.Moves, staticpod.Move{From: f.kept(), To: f.Path, Keep: f.staged()})
+			e.End = append(e.End, f.readers...)
+		}
+	}
+	slices.Sort(e.End)
+	e.End = slices.Compact(e.End)
 	for _, b := range m.all {
 		if there[b.previous] {
 			e.Moves = append(e.Moves, staticpod.Move{From: b.previous, To: b.Target, Keep: b.staged})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,32 +23,35 @@ const folder = config.UpgradeDir
 type pod struct {
 	name     string
 	image    string // that it is to have
-	from     string // that it has
-	manifest []byte // with the image that it is to have
+	from     string // that it has; empty: there is no manifest that could be read
+	manifest []byte // as it is to be
+	differs  bool   // from what the host has
 }
 
-func (p pod) changes() bool { return p.image != p.from }
+func (p pod) changes() bool { return p.differs }
+
+// detail says what of it changes.
+func (p pod) detail() string {
+	if p.from != p.image && p.from != "" {
+		return p.from + " to " + p.image
+	}
+	return "content"
+}
 
 // version is that of the program, by the image's tag; empty when the image has none.
-func (p pod) version() string { return tagOf(p.image) }
+func (p pod) version() string { return staticpod.ImageVersion(p.image) }
 
-// tagOf is an image's tag, as a version: what a tag cannot hold is written with an underscore there.
-func tagOf(image string) string {
-	image, _, _ = strings.Cut(image, "@")
-	i := strings.LastIndexByte(image, ':')
-	if i < 0 || strings.Contains(image[i:], "/") {
-		return ""
-	}
-	return strings.ReplaceAll(image[i+1:], "_", "+")
-}
-
-// machine is what a host has of its share of the new version.
+// machine is what a host has of its share of the new version, or of the document.
 type machine struct {
-	pods  []pod    // of a control plane
-	stale []binary // that are not in place yet
-	all   []binary
+	pods   []pod    // of a control plane
+	stale  []binary // that are not in place yet
+	all    []binary
+	pieces []piece // that its programs are started with; of an upgrade there are none
 
-	replaced bool // in this run
+	kubelet  string // why its kubelet is to be started anew, though nothing changes that it reads; empty: it is not
+	stays    bool   // pods stay on the node meanwhile: nothing changes that they run on
+	unready  bool   // the node was not Ready before, so that it need not be after
+	replaced bool   // in this run
 }
 
 // look reads a host's static pods and compares its binaries with the bundle's.
@@ -121,7 +123,7 @@ func target(name string, manifest []byte, image string) (pod, error) {
 		return pod{}, err
 	}
 	if name == manifests.EtcdName && from != image {
-		move, err := EtcdMove(tagOf(from), tagOf(image))
+		move, err := EtcdMove(staticpod.ImageVersion(from), staticpod.ImageVersion(image))
 		if err != nil {
 			return pod{}, err
 		}
@@ -130,7 +132,7 @@ func target(name string, manifest []byte, image string) (pod, error) {
 		}
 	}
 	changed, _, err := manifests.WithPodImage(manifest, image)
-	return pod{name: name, image: image, from: from, manifest: changed}, err
+	return pod{name: name, image: image, from: from, manifest: changed, differs: from != image}, err
 }
 
 // changes are what the host has still to replace.
@@ -138,13 +140,32 @@ func (m machine) changes() []workflow.Change {
 	var changes []workflow.Change
 	for _, p := range m.pods {
 		if p.changes() {
-			changes = append(changes, workflow.Change{Action: workflow.Update, Object: manifests.StaticPodPath(p.name), Detail: p.from + " to " + p.image})
+			changes = append(changes, workflow.Change{Action: workflow.Update, Object: manifests.StaticPodPath(p.name), Detail: p.detail()})
 		}
 	}
 	for _, b := range m.stale {
 		changes = append(changes, workflow.Change{Action: workflow.Update, Object: b.Target, Detail: b.Version})
 	}
+	for _, f := range m.pieces {
+		if f.differs() {
+			changes = append(changes, *f.change)
+		}
+	}
+	if m.kubelet != "" {
+		changes = append(changes, workflow.Change{Action: workflow.Run, Object: "unit kubelet.service", Detail: m.kubelet})
+	}
 	return changes
+}
+
+// manifests are the static pods as they are to be; the diff of a piece comes with it.
+func (m machine) manifests() []host.File {
+	var files []host.File
+	for _, p := range m.pods {
+		if p.changes() {
+			files = append(files, host.File{Path: manifests.StaticPodPath(p.name), Mode: 0o600, Data: p.manifest})
+		}
+	}
+	return files
 }
 
 // moves tells whether a static pod is among what changes.
@@ -165,8 +186,9 @@ func (m machine) exchange() (staticpod.Exchange, []host.File) {
 	e := staticpod.Exchange{Folder: folder}
 	var files []host.File
 	newKubelet := slices.ContainsFunc(m.stale, func(b binary) bool { return b.Name == kubelet })
+	ends := m.ends()
 	for _, p := range m.pods {
-		if p.changes() || newKubelet {
+		if p.changes() || newKubelet || slices.Contains(ends, p.name) {
 			e.End = append(e.End, p.name)
 		}
 		if !p.changes() {
@@ -180,7 +202,24 @@ func (m machine) exchange() (staticpod.Exchange, []host.File) {
 		e.Moves = append(e.Moves, staticpod.Move{From: b.staged, To: b.Target, Keep: b.previous})
 		e.Runtime = e.Runtime || b.runtime
 	}
+	for _, f := range m.pieces {
+		if f.differs() {
+			files = append(files, host.File{Path: f.staged(), Mode: f.Mode, Data: f.Data})
+			e.Moves = append(e.Moves, staticpod.Move{From: f.staged(), To: f.Path, Keep: f.kept()})
+		}
+	}
 	return e, files
+}
+
+// ends are the static pods that read one of the pieces that change, and only when they start.
+func (m machine) ends() []string {
+	var names []string
+	for _, f := range m.pieces {
+		if f.differs() {
+			names = append(names, f.readers...)
+		}
+	}
+	return names
 }
 
 // keeps are the places where the host keeps what it has replaced.
@@ -191,6 +230,9 @@ func (m machine) keeps() []string {
 	}
 	for _, b := range m.all {
 		paths = append(paths, b.previous)
+	}
+	for _, f := range m.pieces {
+		paths = append(paths, f.kept())
 	}
 	return paths
 }
@@ -208,6 +250,9 @@ func (m machine) wanted(c *cluster.Cluster) map[string]string {
 		if b.Name == kubelet {
 			want[kubelet] = c.Config.Spec.KubernetesVersion
 		}
+	}
+	if _, ok := want[kubelet]; !ok && m.stays {
+		want[kubelet] = "" // any will do
 	}
 	return want
 }

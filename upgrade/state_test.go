@@ -29,7 +29,7 @@ func TestTagOf(t *testing.T) {
 		"localhost:5000/kube-apiserver@sha256:0a0b":          "",
 		"": "",
 	} {
-		if got := tagOf(image); got != want {
+		if got := staticpod.ImageVersion(image); got != want {
 			t.Errorf("%q: got %q, want %q", image, got, want)
 		}
 	}
@@ -106,7 +106,7 @@ func TestMachineExchange(t *testing.T) {
 	placed := func(name, target string, runtime bool) binary {
 		return place(bundle.Artifact{Name: name, Target: target}, runtime)
 	}
-	changed, same := pod{name: "kube-scheduler", image: "b", from: "a", manifest: []byte("new")}, pod{name: "etcd", image: "a", from: "a"}
+	changed, same := pod{name: "kube-scheduler", image: "b", from: "a", manifest: []byte("new"), differs: true}, pod{name: "etcd", image: "a", from: "a"}
 	tools := placed("kubectl", "/b/kubectl", false)
 	for _, tt := range []struct {
 		name  string

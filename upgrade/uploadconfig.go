@@ -54,7 +54,10 @@ func UploadConfig(c *cluster.Cluster) workflow.Phase {
 				return nil, err
 			}
 			edits, err := configEdits(ctx, client, c.Config.Spec.KubernetesVersion)
-			return changesOf(edits), err
+			if err != nil {
+				return nil, err
+			}
+			return showEdits(ctx, client, edits)
 		},
 		Apply: func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
 			client, err := c.Kube(ctx)

@@ -11,6 +11,7 @@ type Kind string
 // The kinds of events, in the order in which a phase gives them.
 const (
 	PhaseStarted Kind = "phase-started"
+	Checking     Kind = "checking"  // on a host: it is looked at
 	Unchanged    Kind = "unchanged" // on a host: there was nothing to do
 	Applying     Kind = "applying"  // on a host: Changes are being made
 	Progress     Kind = "progress"  // on a host: Done of Total

@@ -74,8 +74,8 @@ func TestEventsTellAPhaseInOrder(t *testing.T) {
 	started := workflow.Event{Kind: workflow.PhaseStarted, Phase: "p", Short: "make p", Hosts: 1}
 	ended := workflow.Event{Kind: workflow.PhaseEnded, Phase: "p"}
 	want := []workflow.Event{
-		started, warning, applying, progress, warning, applied, ended,
-		started, warning, on(workflow.Unchanged), ended,
+		started, on(workflow.Checking), warning, applying, progress, warning, applied, ended,
+		started, on(workflow.Checking), warning, on(workflow.Unchanged), ended,
 	}
 	last := time.Time{}
 	got := make([]workflow.Event, len(r.events))
@@ -118,11 +118,11 @@ func TestEventsOfFailures(t *testing.T) {
 		return all
 	}
 	for host, want := range map[string][]string{
-		"h1": {"a applying", "a applied", "b applying", "b applied"},
-		"h2": {"a applying", "a failed"},
+		"h1": {"a checking", "a applying", "a applied", "b checking", "b applying", "b applied"},
+		"h2": {"a checking", "a applying", "a failed"},
 		"": {
 			"a phase-started", "a phase-ended", "b phase-started", "b phase-ended",
-			"c phase-started", "c applying", "c failed", "c phase-ended",
+			"c phase-started", "c checking", "c applying", "c failed", "c phase-ended",
 		},
 	} {
 		if diff := cmp.Diff(want, kinds(host)); diff != "" {

@@ -28,6 +28,10 @@ type Change struct {
 	Action Action `json:"action"`
 	Object string `json:"object"`           // what it is about, such as a path, "unit kubelet.service" or "ConfigMap kube-system/coredns"
 	Detail string `json:"detail,omitempty"` // why, or what of it
+
+	// Diff is how a file or an object changes, in the unified format, or a note in parentheses on why that is not shown.
+	// It is there only if WithDiffs has asked for it, and empty for what has no text, such as a unit or a mode.
+	Diff string `json:"diff,omitempty"`
 }
 
 // Phase is a step of a workflow. Names are stable: users write them after --skip, --only and `init phase`.
@@ -35,7 +39,7 @@ type Phase struct {
 	Name  string // kebab-case
 	Short string // what it brings about, in a few words
 
-	// Hosts are where it runs, all at once or Parallel at a time. A phase on the cluster itself has nil and runs once;
+	// Hosts are where it runs, all at once or, where there is something to change, Parallel at a time. A phase on the cluster itself has nil and runs once;
 	// its Check and Apply are then given nil. A phase on hosts of which there are none has an empty list, and does not run.
 	Hosts    []host.Host
 	Parallel int

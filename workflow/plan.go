@@ -37,6 +37,27 @@ func (p Plan) Changes() int {
 	return n
 }
 
+// once leaves out what an earlier phase would have changed by then: phases that follow each other find the same to do while
+// none of them has run.
+func (p Plan) once() {
+	type key struct {
+		host   string
+		action Action
+		object string
+	}
+	seen := map[key]bool{}
+	for _, phase := range p.Phases {
+		for i, h := range phase.Hosts {
+			phase.Hosts[i].Changes = slices.DeleteFunc(h.Changes, func(c Change) bool {
+				k := key{h.Host, c.Action, c.Object}
+				was := seen[k]
+				seen[k] = true
+				return was
+			})
+		}
+	}
+}
+
 // Plan checks every selected phase on every host, all at once, and changes nothing.
 func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 	if err := r.validate(steps); err != nil {
@@ -68,6 +89,7 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 		}
 	}
 	wg.Wait()
+	plan.once()
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx)
 	}

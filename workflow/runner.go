@@ -163,11 +163,11 @@ func (r *run) phase(ctx context.Context, p Phase) bool {
 	}
 	t := newTracker(p, len(hosts))
 	t.begin(r)
-	good := make([]bool, len(hosts))
+	good := r.unchanged(ctx, p, hosts)
 	var wg sync.WaitGroup
 	for i, h := range hosts {
 		// They are let in here and not each for itself, so that they come in the order of the list.
-		if h != nil && r.hasFailed(h.Name()) || !t.admit(ctx) {
+		if good[i] || h != nil && r.hasFailed(h.Name()) || !t.admit(ctx) {
 			t.leave(r)
 			continue
 		}
@@ -178,6 +178,30 @@ func (r *run) phase(ctx context.Context, p Phase) bool {
 	}
 	wg.Wait()
 	return slices.Contains(good, true) && !(p.FailFast && t.hasFailed())
+}
+
+// unchanged looks at all hosts of a phase at once that is to change only some of them at a time, and tells on which of them
+// there is nothing to do: those need not wait for their turn. A look that fails is taken again then.
+func (r *run) unchanged(ctx context.Context, p Phase, hosts []host.Host) []bool {
+	done := make([]bool, len(hosts))
+	if p.Parallel <= 0 || p.Parallel >= len(hosts) {
+		return done
+	}
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		if h == nil || r.hasFailed(h.Name()) {
+			continue
+		}
+		wg.Go(func() {
+			start := r.now()
+			changes, err := p.Check(ctx, h)
+			if done[i] = err == nil && len(changes) == 0; done[i] {
+				r.report(Event{Kind: Unchanged, Phase: p.Name, Host: h.Name(), Elapsed: r.now().Sub(start)})
+			}
+		})
+	}
+	wg.Wait()
+	return done
 }
 
 // one takes a phase through Check, Apply and Check on one host, or on the cluster when h is nil.
@@ -203,6 +227,7 @@ func (r *run) one(ctx context.Context, p Phase, h host.Host) bool {
 		return false
 	}
 
+	r.report(event(Checking))
 	changes, err := p.Check(ctx, reader)
 	if err != nil {
 		return fail(err)

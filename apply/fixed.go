@@ -1,0 +1,139 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/phases"
+)
+
+// fixed is what a cluster keeps for its life: the flags in which its static pods have it, the fields of the document that
+// say it, and why it stays.
+var fixed = []struct{ component, flag, field, why string }{
+	{manifests.APIServerName, "service-cluster-ip-range", "spec.networking.serviceSubnet", "Services have addresses of it, in their objects and in what clients remember"},
+	{manifests.APIServerName, "service-account-issuer", "spec.networking.dnsDomain", "it is in every pod's resolv.conf and in the tokens of service accounts"},
+	{manifests.APIServerName, "secure-port", "spec.apiServerPort", "all kubeconfigs name it"},
+	{manifests.ControllerManagerName, "cluster-cidr", "spec.networking.podSubnet", "nodes have shares of it, and pods addresses"},
+	{manifests.ControllerManagerName, "cluster-name", "metadata.name", "it is in kubeconfigs, and cloud resources are named by it"},
+	{manifests.EtcdName, "data-dir", "spec.etcd.dataDir", "etcd's data is there"},
+}
+
+// CheckFixed refuses a document that wants of a running cluster what cannot be changed while it runs. All of it is told.
+func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
+	if len(s.Members) == 0 {
+		return nil
+	}
+	wanted, err := phases.StaticPodFiles(ctx, c, s.Founder)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Founder.Name(), err)
+	}
+	want := map[string]map[string]string{}
+	for _, f := range wanted {
+		want[strings.TrimSuffix(path.Base(f.Path), ".yaml")] = flagsOf(f.Data)
+	}
+	have := map[string]map[string]string{}
+	for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.EtcdName} {
+		data, err := s.Founder.ReadFile(ctx, manifests.StaticPodPath(name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: %w", s.Founder.Name(), err)
+		}
+		have[name] = flagsOf(data)
+	}
+	var errs []error
+	refuse := func(field, is, wants, why string) {
+		errs = append(errs, fmt.Errorf("%s: the cluster has %s, and the document wants %s: it cannot be changed in a running cluster, since %s; hint: write %s again, or make a new cluster", field, is, wants, why, is))
+	}
+	for _, f := range fixed {
+		is, wants := have[f.component][f.flag], want[f.component][f.flag]
+		if is != "" && wants != "" && is != wants {
+			refuse(f.field, is, wants, f.why)
+		}
+	}
+	if stacked := len(have[manifests.EtcdName]) > 0; stacked && c.Config.Spec.Etcd.External != nil {
+		refuse("spec.etcd.external", "a stacked etcd", "an external one", "its data would stay behind")
+	}
+	told, err := told(ctx, c)
+	if err != nil {
+		return err
+	}
+	if told != nil {
+		spec, was := c.Config.Spec, told.Spec
+		for _, f := range []struct{ field, is, wants, why string }{
+			{"spec.certificates.keyAlgorithm", was.Certificates.KeyAlgorithm, spec.Certificates.KeyAlgorithm, "its authority has a key of that kind, which everything signed by it is checked with"},
+			{"spec.networking.plugin", was.Networking.Plugin, spec.Networking.Plugin, "pods would lose their network"},
+			{"spec.loadBalancer.type", was.LoadBalancer.Type, spec.LoadBalancer.Type, "all kubeconfigs name the endpoint that it makes"},
+		} {
+			if f.is != "" && f.is != f.wants {
+				refuse(f.field, f.is, f.wants, f.why)
+			}
+		}
+		if was.LoadBalancer.Type != "" && was.LoadBalancer.Type == spec.LoadBalancer.Type && was.ControlPlaneEndpoint != c.Config.Endpoint() {
+			refuse("spec.controlPlaneEndpoint", was.ControlPlaneEndpoint, c.Config.Endpoint(), "all kubeconfigs name it")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// told is what the cluster has been told of its document; nil when it does not say.
+func told(ctx context.Context, c *cluster.Cluster) (*config.Cluster, error) {
+	client, err := c.Kube(ctx)
+	if errors.Is(err, cluster.ErrNoCluster) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	asking, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	get := func(name string) (map[string]string, error) {
+		m, err := kube.Get[corev1.ConfigMap](asking, client, kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: name})
+		if err != nil {
+			return nil, err
+		}
+		return m.Data, nil
+	}
+	kubeadm, err := get(manifests.KubeadmConfigName)
+	if err != nil {
+		return nil, ctx.Err() // what is gone is written anew
+	}
+	was := &config.Cluster{}
+	if config.FromKubeadm([]byte(kubeadm[manifests.KubeadmConfigKey]), was) != nil {
+		return nil, nil // likewise what nobody can read
+	}
+	ours, err := get(manifests.MyadmConfigName)
+	if err != nil {
+		return was, ctx.Err()
+	}
+	settings, err := manifests.ReadMyadmConfig(ours)
+	if err != nil {
+		return was, nil
+	}
+	was.Spec.Networking.Plugin, was.Spec.LoadBalancer = settings.NetworkPlugin, settings.LoadBalancer
+	return was, nil
+}
+
+// flagsOf are the flags of a static pod's component; none of what is no pod.
+func flagsOf(manifest []byte) map[string]string {
+	var pod corev1.Pod
+	if yaml.Unmarshal(manifest, &pod) != nil || len(pod.Spec.Containers) == 0 {
+		return nil
+	}
+	flags := map[string]string{}
+	for _, word := range append(pod.Spec.Containers[0].Command, pod.Spec.Containers[0].Args...) {
+		if name, value, ok := strings.Cut(strings.TrimPrefix(word, "--"), "="); ok {
+			flags[name] = value
+		}
+	}
+	return flags
+}

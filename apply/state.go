@@ -1,0 +1,142 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/Masterminds/semver/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/staticpod"
+)
+
+// State is what a document's hosts are at the moment.
+type State struct {
+	Founder  *cluster.Node   // the control plane that starts the cluster, or one that is in it and has what all others share
+	Members  []*cluster.Node // hosts of a running cluster, the founder first; empty: it is still to be made
+	Arriving []*cluster.Node // the others
+
+	versions []*semver.Version // that run: of API servers and kubelets
+}
+
+// Survey looks at the hosts, and at the cluster if there is one. It changes nothing.
+func Survey(ctx context.Context, c *cluster.Cluster) (*State, error) {
+	founder, err := Founder(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s := &State{Founder: founder}
+	members, versions := make([]bool, len(c.Nodes)), make([]*semver.Version, len(c.Nodes))
+	g, looking := errgroup.WithContext(ctx)
+	for i, n := range c.Nodes {
+		g.Go(func() (err error) {
+			if members[i], err = isMember(looking, n); err == nil && members[i] && n.Spec.HasRole(config.RoleControlPlane) {
+				versions[i], err = serverVersion(looking, n)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", n.Name(), err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, n := range c.Nodes {
+		switch {
+		case n == founder && members[i]:
+			s.Members = slices.Insert(s.Members, 0, n)
+		case members[i]:
+			s.Members = append(s.Members, n)
+		default:
+			s.Arriving = append(s.Arriving, n)
+		}
+	}
+	if !slices.Contains(s.Members, founder) {
+		return &State{Founder: founder, Arriving: c.Nodes}, nil
+	}
+	s.versions = append(versions, kubeletVersions(ctx, c, s.Members)...)
+	s.versions = slices.DeleteFunc(s.versions, func(v *semver.Version) bool { return v == nil })
+	return s, nil
+}
+
+// From is the oldest version that runs in the cluster; empty when there is none.
+func (s *State) From() string {
+	if len(s.versions) == 0 {
+		return ""
+	}
+	return "v" + slices.MinFunc(s.versions, (*semver.Version).Compare).String()
+}
+
+// Upgrades tells whether something runs in another version than that.
+func (s *State) Upgrades(version string) bool {
+	return slices.ContainsFunc(s.versions, func(v *semver.Version) bool { return "v"+v.String() != version })
+}
+
+// isMember tells whether a host has been made a node before: it has all that its kubelet and its static pods begin with.
+// Where one of them is missing, the phases that a new host goes through bring it.
+func isMember(ctx context.Context, n *cluster.Node) (bool, error) {
+	paths := []string{config.KubeletConf, config.KubeletConfigFile, manifests.KubeletUnitPath}
+	if n.Spec.HasRole(config.RoleControlPlane) {
+		paths = append(paths, config.AdminConf)
+		for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName} {
+			paths = append(paths, manifests.StaticPodPath(name))
+		}
+	}
+	infos, err := n.Stat(ctx, paths...)
+	return err == nil && !slices.ContainsFunc(infos, func(i host.Info) bool { return !i.Exists }), err
+}
+
+// serverVersion is the version of a control plane's API server, as its static pod names it; nil when it names none.
+func serverVersion(ctx context.Context, n *cluster.Node) (*semver.Version, error) {
+	data, err := n.ReadFile(ctx, manifests.StaticPodPath(manifests.APIServerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	image, err := manifests.PodImage(data)
+	if err != nil {
+		return nil, nil // it is written anew
+	}
+	version, err := semver.NewVersion(staticpod.ImageVersion(image))
+	if err != nil {
+		return nil, nil // an image of the user's
+	}
+	return version, nil
+}
+
+// kubeletVersions are those that the API has of the members' kubelets. Without an answer there are none.
+func kubeletVersions(ctx context.Context, c *cluster.Cluster, members []*cluster.Node) []*semver.Version {
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	nodes, err := kube.List[corev1.Node](asking, client, kube.Selector{APIVersion: "v1", Kind: "Node"})
+	if err != nil {
+		return nil
+	}
+	var versions []*semver.Version
+	for _, node := range nodes {
+		if !slices.ContainsFunc(members, func(n *cluster.Node) bool { return n.Spec.Name == node.Name }) {
+			continue
+		}
+		if v, err := semver.NewVersion(node.Status.NodeInfo.KubeletVersion); err == nil {
+			versions = append(versions, v)
+		}
+	}
+	return versions
+}

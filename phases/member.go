@@ -1,0 +1,120 @@
+package phases
+
+import (
+	"context"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/workflow"
+)
+
+// What a host that is in its cluster has of the files that its programs are started with, beside what the document wants.
+// New hosts get these files by the phases of init and join; here they have programs that run on them, so that they are
+// placed by what replaces those (package upgrade).
+
+// MemberFiles are files as the document wants them, and which of them differ.
+type MemberFiles struct {
+	Files   []host.File
+	Changes []workflow.Change
+}
+
+// StaticPodFiles are the static pods of a control plane.
+func StaticPodFiles(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]host.File, error) {
+	pods, err := controlPlanePods(c)(ctx, r)
+	if err != nil || c.Config.Spec.Etcd.External != nil {
+		return pods, err
+	}
+	etcd, err := etcdPod(c)(ctx, r)
+	return append(etcd, pods...), err
+}
+
+// MemberPKI is what a control plane has to change of its certificates, keys and kubeconfigs; of those that are right there
+// are no files. shared is nil for the one that all others have theirs from. Certificates are made anew with each call.
+func MemberPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI) (MemberFiles, error) {
+	mine := func(path string) bool { return path != config.KubeletConf && path != config.KubeletClientCert } // the kubelet's own
+	changes, err := diffPKI(ctx, c, r, shared, mine)
+	if err != nil || len(changes) == 0 {
+		return MemberFiles{}, err
+	}
+	stages, err := makePKI(ctx, c, r, shared, mine, changes)
+	return MemberFiles{Files: slices.Concat(stages...), Changes: changes}, err
+}
+
+// MemberExtraFiles are the files that the document has for a component of the control plane.
+func MemberExtraFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, component string) (MemberFiles, error) {
+	files := manifests.ExtraFiles(params(c), component)
+	if len(files) == 0 {
+		return MemberFiles{}, nil
+	}
+	changes, err := diffFiles(ctx, r, files)
+	return MemberFiles{Files: files, Changes: changes}, err
+}
+
+// MemberKubelet is what a host's kubelet is started with, and why it is to be started anew if it is not what it reads:
+// it does not run, say; empty when it runs as it should.
+func MemberKubelet(ctx context.Context, c *cluster.Cluster, r host.Reader) (files MemberFiles, start string, err error) {
+	shared, err := KubeletConfig(c)()
+	if err != nil {
+		return files, "", err
+	}
+	if files.Files, err = kubeletFiles(ctx, c, r, shared); err != nil {
+		return files, "", err
+	}
+	if files.Changes, err = diffFiles(ctx, r, files.Files); err != nil {
+		return files, "", err
+	}
+	state, err := readUnit(ctx, r, kubeletService.name, kubeletService.files...)
+	return files, state.todo(), err
+}
+
+// KubeletStarted is when a host's kubelet was started, on the host's clock, to the second.
+func KubeletStarted(ctx context.Context, r host.Reader) (time.Time, error) {
+	state, err := readUnit(ctx, r, kubeletService.name)
+	return state.started, err
+}
+
+// EnableKubelet has systemd start the kubelet with the host.
+func EnableKubelet(ctx context.Context, h host.Host) error {
+	_, err := h.Run(ctx, host.Command("systemctl", "enable", kubeletService.name))
+	return err
+}
+
+// Folders gives the folders of static pods and of etcd's data their modes, on hosts that are in their cluster.
+func Folders(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
+	folders := func(r host.Reader) map[string]fs.FileMode {
+		all := map[string]fs.FileMode{config.ManifestsDir: manifestsMode}
+		if c.Node(r).Spec.HasRole(config.RoleControlPlane) && c.Config.Spec.Etcd.External == nil {
+			all[c.Config.Spec.Etcd.DataDir] = etcdDataMode
+		}
+		return all
+	}
+	return workflow.Phase{
+		Name:  "folders",
+		Short: "close the folders of static pods and etcd",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			var changes []workflow.Change
+			for path, mode := range folders(r) {
+				change, err := diffFolder(ctx, r, path, mode)
+				if err != nil {
+					return nil, err
+				}
+				changes = append(changes, change...)
+			}
+			return changes, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
+			for path, mode := range folders(h) {
+				if err := makeFolder(ctx, h, path, mode, changes); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}

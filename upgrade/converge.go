@@ -1,0 +1,276 @@
+package upgrade
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/manifests"
+	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/staticpod"
+	"github.com/myadm/myadm/workflow"
+)
+
+// A document that was edited, and a host that was, are brought together in the way of an upgrade: what a host is to run
+// with is placed and its programs are started anew in one go, one control plane at a time, and what does not become
+// healthy is put back. Only the pods of users stay where they are, since nothing changes that they run on.
+
+// piece is a file that a host's programs are started with.
+type piece struct {
+	host.File
+	change  *workflow.Change // nil: it is as it should be
+	readers []string         // static pods that read it only when they start
+	kubelet bool             // the kubelet reads it
+}
+
+func (p piece) differs() bool { return p.change != nil }
+
+// staged is where it waits to take its place, and kept where the one that it replaces is kept.
+func (p piece) staged() string { return path.Join(folder, "files", p.Path) }
+func (p piece) kept() string   { return path.Join(folder, "previous-files", p.Path) }
+
+// still tells whether all that changes are files that nothing has to be started anew for.
+func (m machine) still() bool {
+	return m.stays && m.kubelet == "" &&
+		!slices.ContainsFunc(m.pods, pod.changes) &&
+		!slices.ContainsFunc(m.pieces, func(p piece) bool { return p.differs() && (p.kubelet || len(p.readers) > 0) })
+}
+
+// write places what differs while all programs run on.
+func (m machine) write(ctx context.Context, h host.Host) error {
+	var files []host.File
+	for _, p := range m.pieces {
+		if p.differs() {
+			files = append(files, p.File)
+		}
+	}
+	return h.WriteFiles(ctx, files...)
+}
+
+// started is when the kubelet was started whose word for its Node is to be waited for. In an upgrade that is known by its
+// version.
+func (m machine) started(ctx context.Context, n *cluster.Node) (time.Time, error) {
+	if !m.stays || !m.replaced {
+		return time.Time{}, nil
+	}
+	return phases.KubeletStarted(ctx, n)
+}
+
+// ConvergeControlPlanes makes the control planes of a running cluster what its document wants, one at a time. The first of
+// them is the one that all others have their PKI from. from is the version of the cluster: where that is to change as
+// well, it has changed when this runs.
+func ConvergeControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, from string, opts Options) workflow.Phase {
+	p := converging(c, nodes, nodes[0], from, opts)
+	p.Name, p.Short, p.Parallel = "converge-control-planes", "have the control planes run as the document says", 1
+	return p
+}
+
+// ConvergeWorkers does the same for workers, as many at a time as may be unavailable.
+func ConvergeWorkers(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+	p := converging(c, nodes, nil, "", opts)
+	p.Name, p.Short, p.Parallel = "converge-workers", "have the workers run as the document says", opts.atOnce(len(nodes))
+	return p
+}
+
+func converging(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node, from string, opts Options) workflow.Phase {
+	var shared phases.PKI
+	if first != nil {
+		shared = phases.SharedPKI(c, first)
+	}
+	upgrades := from != "" && from != c.Config.Spec.KubernetesVersion
+	return replacing(c, nodes, opts, func(ctx context.Context, r host.Reader) (machine, error) {
+		n := c.Node(r)
+		pki := shared
+		if n == first {
+			pki = nil
+		}
+		return compare(ctx, c, n, pki, upgrades)
+	})
+}
+
+// compare looks at what a host has of what the document wants. With upgrades, an image is not looked at.
+func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared phases.PKI, upgrades bool) (machine, error) {
+	m := machine{stays: true}
+	server := n.Spec.HasRole(config.RoleControlPlane)
+	var pki, started []piece
+	g, looking := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		files, start, err := phases.MemberKubelet(looking, c, n)
+		m.kubelet, started = start, pieces(files)
+		return err
+	})
+	read := make([][]piece, len(staticpod.Names))
+	if server {
+		for i, name := range staticpod.Names {
+			g.Go(func() error {
+				files, err := phases.MemberExtraFiles(looking, c, n, name)
+				read[i] = pieces(files)
+				for j := range read[i] {
+					read[i][j].readers = []string{name}
+				}
+				return err
+			})
+		}
+		g.Go(func() (err error) {
+			m.pods, err = comparePods(looking, c, n, upgrades)
+			return err
+		})
+		g.Go(func() error {
+			files, err := phases.MemberPKI(looking, c, n, shared)
+			pki = pieces(files)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return m, err
+	}
+	m.pieces = slices.Concat(pki, slices.Concat(read...), started)
+	if slices.ContainsFunc(started, piece.differs) {
+		m.kubelet = "" // it is started anew in any case
+	}
+	return m, nil
+}
+
+// pieces are files with what reads them.
+func pieces(files phases.MemberFiles) []piece {
+	var all []piece
+	for _, f := range files.Files {
+		p := piece{File: f, readers: readersOf(f.Path), kubelet: isKubelets(f.Path)}
+		i := slices.IndexFunc(files.Changes, func(c workflow.Change) bool { return c.Object == f.Path })
+		if i >= 0 {
+			p.change = &files.Changes[i]
+			if strings.HasPrefix(p.change.Detail, "mode ") {
+				p.readers, p.kubelet = nil, false // what is in it is known to those who read it
+			}
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// isKubelets tells whether the kubelet is started with a file.
+func isKubelets(path string) bool {
+	switch path {
+	case config.KubeletConfigFile, config.KubeletFlagsEnv, manifests.KubeletUnitPath, manifests.KubeletDropInPath, config.KubeletInstanceConfig:
+		return true
+	}
+	return false
+}
+
+// readersOf are the static pods that read a file of the PKI, or a kubeconfig. A server takes a new certificate of its own
+// without being started anew, sooner or later; here it is to be known when.
+func readersOf(path string) []string {
+	api, manager, scheduler, etcd := manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName, manifests.EtcdName
+	name, inPKI := strings.CutPrefix(path, config.PKIDir+"/")
+	switch {
+	case path == config.ControllerManagerConf:
+		return []string{manager}
+	case path == config.SchedulerConf:
+		return []string{scheduler}
+	case !inPKI || strings.HasPrefix(name, "etcd/healthcheck"):
+		return nil
+	case strings.HasPrefix(name, "etcd/ca"):
+		return []string{etcd, api}
+	case strings.HasPrefix(name, "etcd/"):
+		return []string{etcd}
+	case strings.HasPrefix(name, "apiserver"):
+		return []string{api}
+	}
+	return []string{api, manager} // the authorities, and the key of service accounts
+}
+
+// comparePods compares the static pods that the document wants with those that a control plane has.
+func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node, upgrades bool) ([]pod, error) {
+	files, err := phases.StaticPodFiles(ctx, c, n)
+	if err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = f.Path
+	}
+	infos, err := n.Stat(ctx, paths...)
+	if err != nil {
+		return nil, err
+	}
+	pods := make([]pod, len(files))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, f := range files {
+		g.Go(func() error {
+			have, err := n.ReadFile(ctx, f.Path)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			p, err := comparePod(strings.TrimSuffix(path.Base(f.Path), ".yaml"), have, f.Data, upgrades)
+			if err != nil {
+				return fmt.Errorf("%s: %w", f.Path, err)
+			}
+			p.differs = p.differs || infos[i].Mode.Perm() != f.Mode
+			pods[i] = p
+			return nil
+		})
+	}
+	return pods, g.Wait()
+}
+
+// comparePod is a static pod as it is wanted, beside the one that there is. An etcd that is newer than the document's
+// version asks for stays so: it could not read its data any more.
+func comparePod(name string, have, want []byte, upgrades bool) (pod, error) {
+	image, err := manifests.PodImage(want)
+	if err != nil {
+		return pod{}, err
+	}
+	p := pod{name: name, image: image, manifest: want}
+	if p.from, err = manifests.PodImage(have); err != nil {
+		p.differs = true // it is no pod, or not there
+		return p, nil
+	}
+	if name == manifests.EtcdName && p.from != image {
+		move, err := EtcdMove(staticpod.ImageVersion(p.from), staticpod.ImageVersion(image))
+		if err != nil {
+			return pod{}, err
+		}
+		if !move {
+			p.image = p.from
+			if p.manifest, _, err = manifests.WithPodImage(want, p.from); err != nil {
+				return pod{}, err
+			}
+		}
+	}
+	if upgrades {
+		if have, _, err = manifests.WithPodImage(have, p.image); err != nil {
+			return pod{}, err
+		}
+		p.from = p.image
+	}
+	p.differs = !bytes.Equal(have, p.manifest)
+	return p, nil
+}
+
+// wasReady tells whether a node is Ready, as far as anybody knows.
+func wasReady(ctx context.Context, c *cluster.Cluster, n *cluster.Node) bool {
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return false
+	}
+	node, err := kube.Get[corev1.Node](ctx, client, nodeRef(n.Spec.Name))
+	if err != nil {
+		return false
+	}
+	ready, _ := kube.NodeReady(node)
+	return ready
+}
