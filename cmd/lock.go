@@ -80,7 +80,7 @@ func acquire(ctx context.Context, nodes []*cluster.Node, opts lock.Options) (con
 // lostLock is err, or that the lock was lost in the meantime: then errors are of what was stopped for it.
 func lostLock(ctx context.Context, err error) error {
 	var lost *lock.LostError
-	if !errors.As(context.Cause(ctx), &lost) {
+	if !errors.As(context.Cause(ctx), &lost) || errors.Is(err, lost) { // it tells of it already
 		return err
 	}
 	if lost.Taken() {

@@ -84,7 +84,7 @@ func runSteps(ctx context.Context, streams Streams, s selection, verbose bool, s
 	done()
 	streams.journal.ended(runner.Outcomes(run.ends, steps...)...)
 	if lostLock(ctx, nil) != nil {
-		return summary, err // release tells of it
+		return summary, lostLock(ctx, err)
 	}
 	if ctx.Err() != nil {
 		return summary, fmt.Errorf("stopped; hint: run the same command again to carry on")

@@ -58,11 +58,12 @@ func leftBy(t *testing.T, s *kubetest.Server, user string, ago time.Duration, ho
 }
 
 func TestLease(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	dir := t.TempDir()
 	ann, ctx := acquire(t, with(s, "ann", filepath.Join(dir, "1")), machine(t, "h1"))
 	first := leaseOf(t, s)
-	if first == nil || *first.Spec.HolderIdentity != "ann@desk (pid 42, myadm apply)" || *first.Spec.LeaseDurationSeconds != 2 ||
+	if first == nil || *first.Spec.HolderIdentity != "ann@desk (pid 42, myadm apply)" || *first.Spec.LeaseDurationSeconds != 5 ||
 		!strings.Contains(first.Annotations["myadm.dev/lock"], `"hosts":["h1"]`) {
 		t.Fatalf("%+v", first)
 	}
@@ -92,6 +93,7 @@ func TestLease(t *testing.T) {
 
 // Who may take a Lease that is there: the table of cases.
 func TestLeaseOfAnother(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		ago   time.Duration // since it was renewed
@@ -126,6 +128,7 @@ func TestLeaseOfAnother(t *testing.T) {
 
 // A holder whose API was away looks dead when it is back, and is not.
 func TestOldLeaseThatIsRenewed(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	leftBy(t, s, "ann", time.Minute, `"h9"`)
 	var once atomic.Bool
@@ -140,6 +143,7 @@ func TestOldLeaseThatIsRenewed(t *testing.T) {
 
 // Two clocks that differ are no matter: both times of a Lease are by the API server's.
 func TestLeaseByAWrongClock(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	s.Intercept = func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
@@ -154,6 +158,7 @@ func TestLeaseByAWrongClock(t *testing.T) {
 }
 
 func TestLeaseThatIsTaken(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	dir := t.TempDir()
 	ann, ctx := acquire(t, with(s, "ann", filepath.Join(dir, "1")), machine(t, "h1"))
@@ -169,6 +174,7 @@ func TestLeaseThatIsTaken(t *testing.T) {
 
 // Somebody deletes the Lease by hand: it is made again, and nobody has to stop.
 func TestLeaseThatIsDeleted(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	_, ctx := acquire(t, with(s, "ann", filepath.Join(t.TempDir(), "1")), machine(t, "h1"))
 	s.Remove(leaseRef)
@@ -178,6 +184,7 @@ func TestLeaseThatIsDeleted(t *testing.T) {
 
 // A new cluster has no API at first. The Lease is taken when there is one, and whoever has it then makes the run stop.
 func TestLeaseOfANewCluster(t *testing.T) {
+	t.Parallel()
 	for _, other := range []bool{false, true} {
 		s := kubetest.NewServer(t)
 		opts := with(s, "ann", filepath.Join(t.TempDir(), "lock"))
@@ -208,6 +215,7 @@ func TestLeaseOfANewCluster(t *testing.T) {
 
 // While the API is away the run goes on, since the host is locked, and the Lease is renewed when it is back.
 func TestAPIThatIsAway(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	var down atomic.Bool
 	s.Intercept = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -230,6 +238,7 @@ func TestAPIThatIsAway(t *testing.T) {
 }
 
 func TestWaitingForALease(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	dir := t.TempDir()
 	ann, _ := acquire(t, with(s, "ann", filepath.Join(dir, "1")), machine(t, "h1"))
@@ -260,6 +269,7 @@ func TestWaitingForALease(t *testing.T) {
 
 // Of two that find an old Lease at the same moment one has it.
 func TestOldLeaseForTwo(t *testing.T) {
+	t.Parallel()
 	s := kubetest.NewServer(t)
 	leftBy(t, s, "ann", time.Minute, `"h9"`)
 	dir := t.TempDir()
@@ -285,7 +295,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(10 * time.Second)
+	limit := time.After(20 * time.Second)
 	for !holds() {
 		select {
 		case <-tick.C:

@@ -25,7 +25,7 @@ import (
 )
 
 // expiry is that of the tests' locks.
-const expiry = 2 * time.Second
+const expiry = 5 * time.Second
 
 // holdVariable makes the test's binary a myadm that takes a lock over SSH and has it until it is killed. Its value is the
 // server's port, host key and private key, the lock's file, and that of a kubeconfig, if there is an API.
@@ -158,7 +158,7 @@ func wantLost(ctx context.Context, t *testing.T, user string) {
 	t.Helper()
 	select {
 	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("the run goes on")
 	}
 	var lost *lock.LostError
@@ -183,13 +183,14 @@ func wantGone(t *testing.T, path string) {
 }
 
 func TestOneHasIt(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	ann, ctx := acquire(t, by("ann", path), machine(t, "h1"))
 	e := refusal(t, "ann", by("bob", path), machine(t, "h1"))
 	if since := time.Since(e.Since); since < 0 || since > time.Minute || e.Renewed < 0 || e.Renewed > time.Minute {
 		t.Errorf("the times are wrong: %+v", e)
 	}
-	for _, part := range []string{"the cluster is locked by ann@desk (pid 42, myadm apply) since ", ", renewed ", "; hint: ", "--break-lock", "at most 2s"} {
+	for _, part := range []string{"the cluster is locked by ann@desk (pid 42, myadm apply) since ", ", renewed ", "; hint: ", "--break-lock", "at most 5s"} {
 		if !strings.Contains(e.Error(), part) {
 			t.Errorf("%q does not say %q", e, part)
 		}
@@ -204,6 +205,7 @@ func TestOneHasIt(t *testing.T) {
 
 // Renewals keep it for longer than it lives without them, and the file says when the last one was.
 func TestItIsRenewed(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	opts := by("ann", path)
 	_, ctx := acquire(t, opts, machine(t, "h1"))
@@ -219,6 +221,7 @@ func TestItIsRenewed(t *testing.T) {
 
 // Of many that begin at the same moment one has it, whatever the order in which they name the hosts.
 func TestAllAtOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	open := func(user string, names ...string) ([]lock.Host, lock.Options) {
 		hosts := make([]lock.Host, len(names))
@@ -270,6 +273,7 @@ func TestAllAtOnce(t *testing.T) {
 
 // Who does not get the first host leaves the others alone, or who has it would stumble over them.
 func TestTheFirstHostDecides(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	h1 := lock.Host{ID: "h1", Host: elsewhere{machine(t, "h1").Host, "h1"}}
 	h2 := lock.Host{ID: "h2", Host: elsewhere{machine(t, "h2").Host, "h2"}}
@@ -307,6 +311,7 @@ func (e elsewhere) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 }
 
 func TestABrokenLockStopsItsHolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	server := sshdtest.New(t, sshdtest.Config{})
 	ann, ctx := acquire(t, by("ann", path), overSSH(t, server, options))
@@ -323,6 +328,7 @@ func TestABrokenLockStopsItsHolder(t *testing.T) {
 
 // Nobody has to be there for a lock to be broken.
 func TestBreakWithoutAHolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	opts := by("bob", path)
 	opts.Break = true
@@ -337,6 +343,7 @@ func TestBreakWithoutAHolder(t *testing.T) {
 
 // A lock whose file somebody removes by hand is noticed to be taken by the next one.
 func TestAFileThatIsRemoved(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	_, ctx := acquire(t, by("ann", path), machine(t, "h1"))
 	if err := os.Remove(path); err != nil {
@@ -349,6 +356,7 @@ func TestAFileThatIsRemoved(t *testing.T) {
 
 // The kernel of a killed myadm's machine closes its connection, and that ends its lock long before it expires.
 func TestKilledHolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	server := sshdtest.New(t, sshdtest.Config{Sudo: `while [ "$1" != -- ]; do shift; done; shift; exec "$@"`})
 	process, _ := other(t, server, path, "")
@@ -365,6 +373,7 @@ func TestKilledHolder(t *testing.T) {
 
 // A machine that slept for too long has no lock when it wakes, even if whoever came in the meantime has gone again.
 func TestSleepingHolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	s := kubetest.NewServer(t)
 	kubeconfig := filepath.Join(t.TempDir(), "admin.conf")
@@ -376,7 +385,7 @@ func TestSleepingHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts := with(s, "bob", path)
-	opts.Patience = 10 * time.Second
+	opts.Patience = 20 * time.Second
 	bob, _ := acquire(t, opts, machine(t, "h1"))
 	bob.Release(t.Context())
 	if err := process.Signal(syscall.SIGCONT); err != nil {
@@ -393,12 +402,13 @@ func TestSleepingHolder(t *testing.T) {
 
 // When the network is cut, nobody tells the host: the lock ends there by itself, and its holder has stopped before.
 func TestCutHolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	server := sshdtest.New(t, sshdtest.Config{})
 	_, ctx := acquire(t, by("ann", path), overSSH(t, server, options))
 	server.Freeze()
 	opts := by("bob", path)
-	opts.Patience = 10 * time.Second
+	opts.Patience = 20 * time.Second
 	began := time.Now()
 	_, bobs := acquire(t, opts, machine(t, "h1"))
 	if took := time.Since(began); took > expiry+expiry/2 {
@@ -413,6 +423,7 @@ func TestCutHolder(t *testing.T) {
 
 // A connection that ends takes the lock with it, and the run that had no other.
 func TestLostConnection(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	server := sshdtest.New(t, sshdtest.Config{})
 	_, ctx := acquire(t, by("ann", path), overSSH(t, server, options))
@@ -425,6 +436,7 @@ func TestLostConnection(t *testing.T) {
 
 // One host of several may be lost: all others are still locked.
 func TestOneConnectionOfSeveral(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server := sshdtest.New(t, sshdtest.Config{})
 	h1 := overSSH(t, server, options)
@@ -441,6 +453,7 @@ func TestOneConnectionOfSeveral(t *testing.T) {
 }
 
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	ann, _ := acquire(t, by("ann", path), machine(t, "h1"))
 	opts := by("bob", path)
@@ -466,6 +479,7 @@ func TestWaiting(t *testing.T) {
 
 // A run that is interrupted while it waits leaves nothing.
 func TestInterruptedWait(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	ann, _ := acquire(t, by("ann", path), machine(t, "h1"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -481,6 +495,7 @@ func TestInterruptedWait(t *testing.T) {
 }
 
 func TestHostThatCannotBeLocked(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "none", "lock")
 	_, _, err := lock.Acquire(t.Context(), []lock.Host{machine(t, "h1")}, by("ann", path))
 	if err == nil || !strings.Contains(err.Error(), path) {
@@ -489,6 +504,7 @@ func TestHostThatCannotBeLocked(t *testing.T) {
 }
 
 func TestNoHosts(t *testing.T) {
+	t.Parallel()
 	held, ctx := acquire(t, by("ann", ""))
 	wantRunning(ctx, t)
 	held.Release(t.Context())
