@@ -53,6 +53,9 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look fun
 				return nil, err
 			}
 			if changes := m.changes(); len(changes) > 0 {
+				if err := phases.ShowFiles(ctx, r, changes, m.manifests()...); err != nil {
+					return nil, err
+				}
 				if !m.stays {
 					changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + c.Node(r).Spec.Name, Detail: "drain, start in the new version, uncordon"})
 				}
