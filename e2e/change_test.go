@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/myadm/myadm/e2e/lab"
 )
@@ -80,9 +81,25 @@ func (s *site) plan(t *testing.T, args ...string) planned {
 func (s *site) wantPlan(t *testing.T, want []string, args ...string) {
 	t.Helper()
 	slices.Sort(want)
-	if diff := cmp.Diff(want, s.plan(t, args...).objects()); diff != "" {
-		t.Errorf("the plan (-want +got):\n%s", diff)
-	}
+	// What has come back a moment ago may be ready only in the next one: that is told as well.
+	eventually(t, 30*time.Second, "the plan", func(context.Context) error {
+		if diff := cmp.Diff(want, s.plan(t, args...).objects(), cmpopts.EquateEmpty()); diff != "" {
+			return fmt.Errorf("(-want +got):\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// applied is what -o json tells of an apply.
+type applied struct {
+	Cluster       string   `json:"cluster"`
+	Endpoint      string   `json:"endpoint"`
+	Version       string   `json:"kubernetesVersion"`
+	ControlPlanes []string `json:"controlPlanes"`
+	Workers       []string `json:"workers"`
+	Changes       int      `json:"changes"`
+	Seconds       float64  `json:"seconds"`
+	Kubeconfig    string   `json:"kubeconfig"`
 }
 
 // each names the same objects on several hosts.
@@ -125,7 +142,7 @@ func TestChange(t *testing.T) {
 	apply := func(t *testing.T, args ...string) {
 		t.Helper()
 		p := s.plan(t, args...)
-		got := decode[initResult](t, s.apply(t, append([]string{"-o", "json"}, args...)...)).Changes
+		got := decode[applied](t, s.apply(t, append([]string{"-o", "json"}, args...)...)).Changes
 		if got != p.Changes {
 			t.Errorf("%d changes were planned, and %d made", p.Changes, got)
 		}

@@ -209,13 +209,19 @@ func (m machine) exchange() (staticpod.Exchange, []host.File) {
 	return e, files
 }
 
-// ends are the static pods that read one of the pieces that change, and only when they start.
+// ends are the static pods that read one of the pieces that change, and only when they start; and with an API server what
+// cannot do without it.
 func (m machine) ends() []string {
 	var names []string
 	for _, f := range m.pieces {
 		if f.differs() {
 			names = append(names, f.readers...)
 		}
+	}
+	api := func(p pod) bool { return p.name == manifests.APIServerName && p.changes() }
+	if m.stays && (slices.ContainsFunc(m.pods, api) || slices.Contains(names, manifests.APIServerName)) {
+		// They ask their own API server, lose their leases while it is away, and would end by themselves and be backed off.
+		names = append(names, leaders...)
 	}
 	return names
 }

@@ -9,8 +9,9 @@
 // It edits and does not render: in a static pod only the image changes, in an addon too, in kubeadm's configuration the
 // version. So what users have changed stays, and a cluster that kubeadm made is upgraded like one of myadm's.
 //
-// What a host replaces, it replaces in one go, with its kubelet stopped (exchange.go); what does not become healthy
-// afterwards is put back (node.go).
+// What a host replaces, it replaces in one go, with its kubelet stopped (package staticpod); what does not become healthy
+// afterwards is put back (node.go). A document that was edited reaches hosts in the same way (converge.go); there it is
+// rendered anew, since the document says all of it.
 package upgrade
 
 import (
