@@ -311,20 +311,18 @@ func TestChange(t *testing.T) {
 func (s *site) testDamage(t *testing.T) {
 	var want []string
 	for _, d := range []struct{ where, script, object string }{
-		{"h1", "sed -i 's/--v=.*/--v=1/; s/priority: 2000001000/priority: 2000001000 /' /etc/kubernetes/manifests/kube-scheduler.yaml; echo '# mine' >> /etc/kubernetes/manifests/kube-scheduler.yaml", "/etc/kubernetes/manifests/kube-scheduler.yaml"},
+		{"h1", "echo '# mine' >> /etc/kubernetes/manifests/kube-scheduler.yaml", "/etc/kubernetes/manifests/kube-scheduler.yaml"},
 		{"h2", "rm /etc/kubernetes/scheduler.conf", "/etc/kubernetes/scheduler.conf"},
 		{"h3", "chmod 0644 /etc/kubernetes/pki/sa.key", "/etc/kubernetes/pki/sa.key"},
 		{"h4", "echo 'maxPods: 7' >> /var/lib/kubelet/config.yaml", "/var/lib/kubelet/config.yaml"},
 		{"h2", "systemctl stop kubelet", "unit kubelet.service"},
 		{"h4", "systemctl disable containerd", "unit containerd.service"},
-		{"h4", "rm /etc/modules-load.d/*myadm* /etc/modules-load.d/*kube* 2>/dev/null; ls /etc/sysctl.d/ | grep -q . && rm -f /etc/sysctl.d/*kube* /etc/sysctl.d/*myadm*", ""},
+		{"h3", "rm /etc/systemd/system/kubelet.service.d/10-kubeadm.conf", "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf"},
 		{"h3", "echo >> /etc/containerd/config.toml", "/etc/containerd/config.toml"},
 		{"h4", "rm /usr/local/bin/runc", "/usr/local/bin/runc"},
 	} {
 		s.shell(t, d.where, d.script)
-		if d.object != "" {
-			want = append(want, d.where+": "+d.object)
-		}
+		want = append(want, d.where+": "+d.object)
 	}
 	s.kubectl(t, "taint", "node", "h4", "gpu-")
 	want = append(want, "h4: Node h4")
