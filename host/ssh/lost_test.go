@@ -43,6 +43,11 @@ func running(t *testing.T, h *ssh.Host) (pid int, done <-chan error) {
 		}
 		return err == nil
 	})
+	for range 2 { // the host has said so, and now it has been heard and the warden been told
+		if _, err := h.Run(t.Context(), host.Command("true")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return pid, ended
 }
 
