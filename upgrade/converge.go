@@ -105,6 +105,9 @@ func converging(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node, 
 // compare looks at what a host has of what the document wants. With upgrades, an image is not looked at.
 func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared phases.PKI, upgrades bool) (machine, error) {
 	m := machine{stays: true}
+	if _, err := askKubelet(ctx, n); err != nil {
+		return m, err
+	}
 	server := n.Spec.HasRole(config.RoleControlPlane)
 	var pki, started []piece
 	g, looking := errgroup.WithContext(ctx)

@@ -32,13 +32,22 @@ while systemctl is-active --quiet ` + staticpod.Unit + `; do sleep 0.1; done
 systemctl show -p ExecStart kubelet.service
 `
 
+// askKubelet waits for what an earlier run may have left under way, and gives what systemd says of the kubelet's program.
+func askKubelet(ctx context.Context, r host.Reader) ([]byte, error) {
+	out, err := r.Query(ctx, host.Command("sh", "-c", machineScript))
+	if err != nil {
+		return nil, fmt.Errorf("ask for the kubelet: %w", err)
+	}
+	return out, nil
+}
+
 // binaries are those of a host that the bundle has in another version, or has none of: nil without a bundle. Those that
 // the host does not have are not brought. The kubelet is where its unit runs it, and a runtime that is not myadm's
 // stays as it is.
 func binaries(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]binary, error) {
-	out, err := r.Query(ctx, host.Command("sh", "-c", machineScript))
+	out, err := askKubelet(ctx, r)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the kubelet: %w", err)
+		return nil, err
 	}
 	if c.Bundle == nil {
 		return nil, nil
