@@ -319,7 +319,7 @@ func (s *site) testDamage(t *testing.T) {
 		{"h4", "systemctl disable containerd", "unit containerd.service"},
 		{"h3", "rm /etc/systemd/system/kubelet.service.d/10-kubeadm.conf", "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf"},
 		{"h3", "echo >> /etc/containerd/config.toml", "/etc/containerd/config.toml"},
-		{"h4", "rm /usr/local/bin/runc", "/usr/local/bin/runc"},
+		{"h4", "rm /usr/local/sbin/runc", "/usr/local/sbin/runc"},
 	} {
 		s.shell(t, d.where, d.script)
 		want = append(want, d.where+": "+d.object)
