@@ -148,8 +148,8 @@ func TestWaitAPIGivesUp(t *testing.T) {
 	m := c.Nodes[0].Host.(*machine)
 	m.OnDial(func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") })
 	m.On("sh", "-c", lastWordsScript, "sh", "kube-apiserver").Return("invalid flag\n")
-	_, err := new(workflow.Runner).Run(t.Context(), WaitAPI(c, c.Nodes[0], time.Millisecond))
-	for _, part := range []string{"does not answer after 1ms", "connection refused", "last log lines:\ninvalid flag"} {
+	_, err := new(workflow.Runner).Run(t.Context(), WaitAPI(c, c.Nodes[0], 500*time.Millisecond))
+	for _, part := range []string{"does not answer after 500ms", "connection refused", "last log lines:\ninvalid flag"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v\ndoes not hold %q", err, part)
 		}
