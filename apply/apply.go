@@ -91,7 +91,10 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 		workflow.Parallel(
 			phases.Prepare(c, c.Nodes),
 			phases.Folders(c, s.Members),
+		),
+		workflow.Pipeline( // credentials that change are placed while the kubelet is stopped
 			join.Credentials(c, without(s.Members, s.Founder), j),
+			phases.ResumeKubelet(s.Members),
 		),
 		upgrade.ConvergeControlPlanes(c, servers, s.From(), rolling),
 		phases.WaitAPI(c, s.Founder, opts.Patience),

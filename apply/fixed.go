@@ -31,9 +31,6 @@ var fixed = []struct{ component, flag, field, why string }{
 
 // CheckFixed refuses a document that wants of a running cluster what cannot be changed while it runs. All of it is told.
 func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
-	if len(s.Members) == 0 {
-		return nil
-	}
 	wanted, err := phases.StaticPodFiles(ctx, c, s.Founder)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Founder.Name(), err)
@@ -50,6 +47,9 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 		}
 		have[name] = flagsOf(data)
 	}
+	if len(have[manifests.APIServerName]) == 0 {
+		return nil // there is none yet
+	}
 	var errs []error
 	refuse := func(field, is, wants, why string) {
 		errs = append(errs, fmt.Errorf("%s: the cluster has %s, and the document wants %s: it cannot be changed in a running cluster, since %s; hint: write %s again, or make a new cluster", field, is, wants, why, is))
@@ -62,6 +62,10 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 	}
 	if stacked := len(have[manifests.EtcdName]) > 0; stacked && c.Config.Spec.Etcd.External != nil {
 		refuse("spec.etcd.external", "a stacked etcd", "an external one", "its data would stay behind")
+	}
+	if servers := have[manifests.APIServerName]["etcd-servers"]; len(have[manifests.EtcdName]) == 0 && c.Config.Spec.Etcd.External == nil &&
+		servers != want[manifests.APIServerName]["etcd-servers"] {
+		refuse("spec.etcd", "the etcd "+servers, "one of its own", "its data would stay behind")
 	}
 	told, err := told(ctx, c)
 	if err != nil {
@@ -78,7 +82,8 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 				refuse(f.field, f.is, f.wants, f.why)
 			}
 		}
-		if was.LoadBalancer.Type != "" && was.LoadBalancer.Type == spec.LoadBalancer.Type && was.ControlPlaneEndpoint != c.Config.Endpoint() {
+		named := was.LoadBalancer.Type == config.LoadBalancerExternal || was.LoadBalancer.Type == config.LoadBalancerKeepalived
+		if named && was.LoadBalancer.Type == spec.LoadBalancer.Type && was.ControlPlaneEndpoint != c.Config.Endpoint() {
 			refuse("spec.controlPlaneEndpoint", was.ControlPlaneEndpoint, c.Config.Endpoint(), "all kubeconfigs name it")
 		}
 	}

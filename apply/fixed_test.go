@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
 )
 
@@ -53,6 +54,7 @@ func TestCheckFixed(t *testing.T) {
 					t.Errorf("%q is not in %v", want, err)
 				}
 			}
+			fakes[0].Delete(manifests.StaticPodPath(manifests.APIServerName))
 			if err := CheckFixed(t.Context(), c, &State{Founder: c.Nodes[0]}); err != nil {
 				t.Errorf("of a cluster that is to be made: %v", err)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/staticpod"
+	"github.com/myadm/myadm/upgrade"
 )
 
 // State is what a document's hosts are at the moment.
@@ -27,6 +28,7 @@ type State struct {
 	Arriving []*cluster.Node // the others
 
 	versions []*semver.Version // that run: of API servers and kubelets
+	cordoned bool              // an upgrade that was cut has left a node so
 }
 
 // Survey looks at the hosts, and at the cluster if there is one. It changes nothing.
@@ -62,10 +64,16 @@ func Survey(ctx context.Context, c *cluster.Cluster) (*State, error) {
 			s.Arriving = append(s.Arriving, n)
 		}
 	}
-	if !slices.Contains(s.Members, founder) {
+	servers, _ := split(s.Members)
+	if len(servers) == 0 {
 		return &State{Founder: founder, Arriving: c.Nodes}, nil
 	}
-	s.versions = append(versions, kubeletVersions(ctx, c, s.Members)...)
+	if !slices.Contains(servers, founder) { // it has lost something, and is taken in again by one that has all
+		s.Founder = servers[0]
+		s.Members = slices.Insert(without(s.Members, s.Founder), 0, s.Founder)
+	}
+	running, cordoned := kubelets(ctx, c, s.Members)
+	s.versions, s.cordoned = append(versions, running...), cordoned
 	s.versions = slices.DeleteFunc(s.versions, func(v *semver.Version) bool { return v == nil })
 	return s, nil
 }
@@ -78,24 +86,32 @@ func (s *State) From() string {
 	return "v" + slices.MinFunc(s.versions, (*semver.Version).Compare).String()
 }
 
-// Upgrades tells whether something runs in another version than that.
+// Upgrades tells whether something runs in another version than that, or an upgrade has not come to its end.
 func (s *State) Upgrades(version string) bool {
-	return slices.ContainsFunc(s.versions, func(v *semver.Version) bool { return "v"+v.String() != version })
+	return s.cordoned || slices.ContainsFunc(s.versions, func(v *semver.Version) bool { return "v"+v.String() != version })
 }
 
 // isMember tells whether a host has been made a node before: it has all that its kubelet and its static pods begin with.
 // Where one of them is missing, the phases that a new host goes through bring it.
 func isMember(ctx context.Context, n *cluster.Node) (bool, error) {
-	paths := []string{config.KubeletConf, config.KubeletConfigFile, manifests.KubeletUnitPath}
+	paths := []string{config.KubeletConf, config.KubeletConfigFile}
 	if n.Spec.HasRole(config.RoleControlPlane) {
-		paths = append(paths, config.AdminConf)
 		for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.SchedulerName} {
 			paths = append(paths, manifests.StaticPodPath(name))
 		}
 	}
-	infos, err := n.Stat(ctx, paths...)
-	return err == nil && !slices.ContainsFunc(infos, func(i host.Info) bool { return !i.Exists }), err
+	all := len(paths)
+	infos, err := n.Stat(ctx, append(paths, kubeletUnits...)...)
+	if err != nil {
+		return false, err
+	}
+	gone := func(i host.Info) bool { return !i.Exists }
+	there := func(i host.Info) bool { return i.Exists }
+	return !slices.ContainsFunc(infos[:all], gone) && slices.ContainsFunc(infos[all:], there), nil
 }
+
+// kubeletUnits are where the kubelet's unit may be: myadm's place, and those of packages.
+var kubeletUnits = []string{manifests.KubeletUnitPath, "/usr/lib/systemd/system/kubelet.service", "/lib/systemd/system/kubelet.service"}
 
 // serverVersion is the version of a control plane's API server, as its static pod names it; nil when it names none.
 func serverVersion(ctx context.Context, n *cluster.Node) (*semver.Version, error) {
@@ -117,26 +133,27 @@ func serverVersion(ctx context.Context, n *cluster.Node) (*semver.Version, error
 	return version, nil
 }
 
-// kubeletVersions are those that the API has of the members' kubelets. Without an answer there are none.
-func kubeletVersions(ctx context.Context, c *cluster.Cluster, members []*cluster.Node) []*semver.Version {
+// kubelets are the versions that the API has of the members' kubelets, and whether an upgrade has left one of their nodes
+// cordoned. Without an answer there are none.
+func kubelets(ctx context.Context, c *cluster.Cluster, members []*cluster.Node) (versions []*semver.Version, cordoned bool) {
 	client, err := c.Kube(ctx)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	asking, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
 	nodes, err := kube.List[corev1.Node](asking, client, kube.Selector{APIVersion: "v1", Kind: "Node"})
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	var versions []*semver.Version
 	for _, node := range nodes {
 		if !slices.ContainsFunc(members, func(n *cluster.Node) bool { return n.Spec.Name == node.Name }) {
 			continue
 		}
+		cordoned = cordoned || upgrade.Cordoned(node)
 		if v, err := semver.NewVersion(node.Status.NodeInfo.KubeletVersion); err == nil {
 			versions = append(versions, v)
 		}
 	}
-	return versions
+	return versions, cordoned
 }

@@ -216,6 +216,7 @@ func (c *Cluster) Of(nodes []*Node) *Cluster {
 	defer c.mu.Unlock()
 	part := &Cluster{
 		Config: &document, Nodes: nodes, Bundle: c.Bundle, Now: c.Now, Rand: c.Rand, Version: c.Version, Learned: c.Learned, deliver: c.deliver,
+		Leaving: c.Leaving, Missing: c.Missing,
 	}
 	c.parts = append(c.parts, part)
 	return part

@@ -86,6 +86,9 @@ func (f *documentFlags) survey(ctx context.Context, streams Streams, a *applicat
 	if a.state, err = apply.Survey(ctx, a.c); err == nil {
 		err = cmp.Or(apply.Learn(ctx, a.c), apply.CheckFixed(ctx, a.c, a.state))
 	}
+	if err == nil && len(a.state.Members) == 0 {
+		err = apply.CheckVersion(ctx, a.c, a.state.Founder)
+	}
 	if err == nil {
 		err = f.prune(ctx, streams, a)
 	}

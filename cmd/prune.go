@@ -2,7 +2,9 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -23,6 +25,9 @@ func (f *documentFlags) prune(ctx context.Context, streams Streams, a *applicati
 		}
 	}
 	if len(a.state.Members) == 0 {
+		if len(f.pruned) > 0 {
+			return errors.New("--prune: no control plane of the document is in a cluster that somebody could be taken out of; hint: myadm reset cleans hosts")
+		}
 		return nil
 	}
 	client, err := a.c.Kube(ctx)
@@ -45,6 +50,16 @@ func (f *documentFlags) prune(ctx context.Context, streams Streams, a *applicati
 		default:
 			fmt.Fprintf(streams.Err, "node %s is not in the document, and stays\n  hint: --prune %s takes it out of the cluster\n", node.Name, node.Name)
 		}
+	}
+	for _, name := range f.pruned {
+		if slices.ContainsFunc(leaving, func(h config.Host) bool { return h.Name == name }) {
+			continue
+		}
+		if h, ok := f.memberOf(ctx, a, name); ok {
+			leaving = append(leaving, h)
+			continue
+		}
+		fmt.Fprintf(streams.Err, "there is no node %s\n  hint: if a run that was to take it out was cut, `myadm reset --host ADDRESS` cleans the host\n", name)
 	}
 	if len(leaving) == 0 {
 		return nil
@@ -69,6 +84,34 @@ func (f *documentFlags) prune(ctx context.Context, streams Streams, a *applicati
 	}
 	a.c.Leaving, a.leave = leaving, leave
 	return nil
+}
+
+// memberOf is a control plane whose Node is gone, but not its member of etcd: a run that was to take it out was cut.
+func (f *documentFlags) memberOf(ctx context.Context, a *application, name string) (config.Host, bool) {
+	if a.c.Config.Spec.Etcd.External != nil {
+		return config.Host{}, false
+	}
+	client, err := a.c.Etcd(ctx)
+	if err != nil {
+		return config.Host{}, false
+	}
+	members, err := client.KnownMembers(ctx)
+	if err != nil {
+		return config.Host{}, false
+	}
+	for _, m := range members {
+		if m.Name != name || len(m.PeerURLs) == 0 {
+			continue
+		}
+		u, err := url.Parse(m.PeerURLs[0])
+		if err != nil || u.Hostname() == "" {
+			continue
+		}
+		login := a.c.Config.Spec.Hosts[0].SSH
+		login.HostKey = ""
+		return config.Host{Name: name, Roles: []config.Role{config.RoleControlPlane}, SSH: login, Address: u.Hostname(), AdvertiseAddress: u.Hostname()}, true
+	}
+	return config.Host{}, false
 }
 
 // hostOf is a host as its Node tells of it.

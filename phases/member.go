@@ -2,10 +2,13 @@ package phases
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -37,6 +40,15 @@ func StaticPodFiles(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]h
 // are no files. shared is nil for the one that all others have theirs from. Certificates are made anew with each call.
 func MemberPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI) (MemberFiles, error) {
 	mine := func(path string) bool { return path != config.KubeletConf && path != config.KubeletClientCert } // the kubelet's own
+	have, _, err := readPKI(ctx, r, shared)
+	if err != nil {
+		return MemberFiles{}, err
+	}
+	for _, path := range certs.SharedPaths(c.Config.Spec.Etcd.External != nil) {
+		if have[path] == nil && !strings.HasSuffix(path, "ca.key") && !strings.HasSuffix(path, "sa.pub") {
+			return MemberFiles{}, fmt.Errorf("%s is gone, and no other control plane has it; hint: put it back from a backup: with a new one nothing in the cluster would believe this control plane", path)
+		}
+	}
 	changes, err := diffPKI(ctx, c, r, shared, mine)
 	if err != nil || len(changes) == 0 {
 		return MemberFiles{}, err
@@ -76,6 +88,29 @@ func MemberKubelet(ctx context.Context, c *cluster.Cluster, r host.Reader) (file
 func KubeletStarted(ctx context.Context, r host.Reader) (time.Time, error) {
 	state, err := readUnit(ctx, r, kubeletService.name)
 	return state.started, err
+}
+
+// ResumeKubelet starts kubelets that do not run, on hosts that are in their cluster: somebody has stopped them, or another
+// phase has, or a run that was cut.
+func ResumeKubelet(nodes []*cluster.Node) workflow.Phase {
+	return workflow.Phase{
+		Name:  "resume-kubelet",
+		Short: "start kubelets that were stopped",
+		Hosts: cluster.Hosts(nodes),
+		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			state, err := readUnit(ctx, r, kubeletService.name)
+			if err != nil || state.load != "loaded" || state.running() {
+				return nil, err
+			}
+			return []workflow.Change{{Action: workflow.Run, Object: kubeletService.object(), Detail: "start"}}, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			if _, err := h.Run(ctx, host.Command("systemctl", "start", kubeletService.name)); err != nil {
+				return fmt.Errorf("start the kubelet: %w; hint: journalctl -u kubelet on the host", err)
+			}
+			return nil
+		},
+	}
 }
 
 // EnableKubelet has systemd start the kubelet with the host.

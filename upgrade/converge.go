@@ -50,6 +50,18 @@ func (m machine) still() bool {
 		!slices.ContainsFunc(m.pieces, func(p piece) bool { return p.differs() && (p.kubelet || len(p.readers) > 0) })
 }
 
+// forget removes what an earlier run has kept of a host that is well: it is not what a rollback of this run is to bring.
+func forget(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) error {
+	found, err := ill(ctx, c, n, m.wanted(c))
+	if err != nil || len(found) > 0 {
+		return err
+	}
+	if err := n.Remove(ctx, append(m.keeps(), path.Join(folder, "previous-files"))...); err != nil {
+		return fmt.Errorf("remove what an earlier run kept: %w", err)
+	}
+	return nil
+}
+
 // write places what differs while all programs run on.
 func (m machine) write(ctx context.Context, h host.Host) error {
 	var files []host.File
@@ -87,16 +99,19 @@ func ConvergeWorkers(c *cluster.Cluster, nodes []*cluster.Node, opts Options) wo
 }
 
 func converging(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node, from string, opts Options) workflow.Phase {
-	var shared phases.PKI
+	var shared, others phases.PKI
 	if first != nil {
 		shared = phases.SharedPKI(c, first)
+		if len(nodes) > 1 {
+			others = phases.SharedPKI(c, nodes[1])
+		}
 	}
 	upgrades := from != "" && from != c.Config.Spec.KubernetesVersion
 	return replacing(c, nodes, opts, func(ctx context.Context, r host.Reader) (machine, error) {
 		n := c.Node(r)
 		pki := shared
-		if n == first {
-			pki = nil
+		if n == first { // it has what it has lost from another one
+			pki = others
 		}
 		return compare(ctx, c, n, pki, upgrades)
 	})
@@ -113,7 +128,7 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 	g, looking := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		files, start, err := phases.MemberKubelet(looking, c, n)
-		m.kubelet, started = start, pieces(files)
+		m.kubelet, m.enable, started = start, start != "", pieces(files)
 		return err
 	})
 	read := make([][]piece, len(staticpod.Names))
@@ -242,7 +257,7 @@ func comparePod(name string, have, want []byte, upgrades bool) (pod, error) {
 		p.differs = true // it is no pod, or not there
 		return p, nil
 	}
-	if name == manifests.EtcdName && p.from != image {
+	if name == manifests.EtcdName && staticpod.ImageVersion(p.from) != staticpod.ImageVersion(image) {
 		move, err := EtcdMove(staticpod.ImageVersion(p.from), staticpod.ImageVersion(image))
 		if err != nil {
 			return pod{}, err

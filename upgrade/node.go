@@ -137,7 +137,12 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if m.still() {
 		return nil, m.write(ctx, n)
 	}
-	if m.kubelet != "" {
+	if m.stays {
+		if err := forget(ctx, c, n, m); err != nil {
+			return nil, err
+		}
+	}
+	if m.enable {
 		if err := phases.EnableKubelet(ctx, n); err != nil {
 			return nil, err
 		}
@@ -174,6 +179,9 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 		}
 		if alone {
 			dir := c.Config.Spec.Etcd.DataDir
+			if err := n.Remove(ctx, etcdCopy(dir)); err != nil { // of an earlier run: this etcd has been given data since
+				return nil, fmt.Errorf("remove an old copy of etcd's data: %w", err)
+			}
 			e.Data, e.CopyTo = dir+"/member", etcdCopy(dir)
 		}
 	}

@@ -49,6 +49,7 @@ type machine struct {
 	pieces []piece // that its programs are started with; of an upgrade there are none
 
 	kubelet  string // why its kubelet is to be started anew, though nothing changes that it reads; empty: it is not
+	enable   bool   // the kubelet is not started with its host
 	stays    bool   // pods stay on the node meanwhile: nothing changes that they run on
 	unready  bool   // the node was not Ready before, so that it need not be after
 	replaced bool   // in this run
