@@ -32,9 +32,14 @@ func TestCheckFixed(t *testing.T) {
 		{"an etcd elsewhere", func(spec *config.Spec) {
 			spec.Etcd.External = &config.ExternalEtcd{Endpoints: []string{"https://etcd.example.org:2379"}}
 		}, []string{"spec.etcd.external: the cluster has a stacked etcd"}},
+		{"no etcd elsewhere any more", func(*config.Spec) {}, []string{"spec.etcd: the cluster has the etcd https://etcd.example.org:2379"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, fakes := document(t, "cp-1")
+			external := strings.HasPrefix(tt.name, "no etcd elsewhere")
+			if external {
+				c.Config.Spec.Etcd.External = &config.ExternalEtcd{Endpoints: []string{"https://etcd.example.org:2379"}}
+			}
 			files, err := phases.StaticPodFiles(t.Context(), c, c.Nodes[0])
 			if err != nil {
 				t.Fatal(err)
@@ -44,6 +49,9 @@ func TestCheckFixed(t *testing.T) {
 				fakes[0].Put(f)
 			}
 			fakes[0].Delete(config.AdminConf) // there is nobody to ask in this test
+			if external {
+				c.Config.Spec.Etcd.External = nil
+			}
 			tt.change(&c.Config.Spec)
 			err = CheckFixed(t.Context(), c, &State{Founder: c.Nodes[0], Members: c.Nodes})
 			if len(tt.want) == 0 && err != nil {

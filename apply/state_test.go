@@ -50,6 +50,17 @@ func TestSurveyTellsMembersFromThoseThatCome(t *testing.T) {
 			f["cp-1"].Delete(manifests.KubeletUnitPath)
 			node(f["w-1"], "", false)
 		}, "cp-1", nil, "", false},
+		{"a first control plane that lost something, which another one takes in again", func(f map[string]*hosttest.Fake) {
+			node(f["cp-1"], "v1.37.2", true)
+			f["cp-1"].Delete(config.KubeletConfigFile)
+			node(f["cp-2"], "v1.37.2", true)
+			node(f["w-1"], "", false)
+		}, "cp-2", []string{"cp-2", "w-1"}, "v1.37.2", false},
+		{"a unit of a package's", func(f map[string]*hosttest.Fake) {
+			node(f["cp-1"], "v1.37.2", true)
+			f["cp-1"].Delete(manifests.KubeletUnitPath)
+			put(f["cp-1"], "/usr/lib/systemd/system/kubelet.service", "unit")
+		}, "cp-1", []string{"cp-1"}, "v1.37.2", false},
 		{"a worker that lost what it begins with", func(f map[string]*hosttest.Fake) {
 			node(f["cp-1"], "v1.37.2", true)
 			node(f["w-1"], "", false)

@@ -32,6 +32,7 @@ func TestComparePod(t *testing.T) {
 		{"an upgrade, and another flag", "kube-scheduler", manifestOf("kube-scheduler", older, "--v=3"), wanted("kube-scheduler", image), true, true, image, image},
 		{"it is gone", "kube-scheduler", nil, wanted("kube-scheduler", image), false, true, "", image},
 		{"it is no pod", "kube-scheduler", []byte("["), wanted("kube-scheduler", image), false, true, "", image},
+		{"an etcd from elsewhere", "etcd", wanted("etcd", "registry.k8s.io/etcd:3.7.0-0"), wanted("etcd", "registry.example.org/etcd:3.7.0-0"), false, true, "registry.k8s.io/etcd:3.7.0-0", "registry.example.org/etcd:3.7.0-0"},
 		{"an etcd that is newer stays", "etcd", wanted("etcd", newer), wanted("etcd", "registry.k8s.io/etcd:3.7.0-0"), false, false, newer, newer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
