@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
-
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/manifests"
@@ -23,15 +20,15 @@ func CheckVersion(ctx context.Context, c *cluster.Cluster, founder *cluster.Node
 	if err != nil {
 		return fmt.Errorf("%s: %w", founder.Name(), err)
 	}
-	var pod corev1.Pod
-	if err := yaml.Unmarshal(data, &pod); err != nil || len(pod.Spec.Containers) == 0 {
+	have, err := manifests.PodImage(data)
+	if err != nil {
 		return fmt.Errorf("%s: %s is no pod; hint: remove it, and the phase control-plane writes it anew", founder.Name(), manifests.StaticPodPath(manifests.APIServerName))
 	}
 	images, err := config.ImagesOf(c.Config)
 	if err != nil {
 		return err
 	}
-	if have := pod.Spec.Containers[0].Image; have != images.APIServer {
+	if have != images.APIServer {
 		return fmt.Errorf("the cluster runs %s, and the document wants %s; hint: init does not change the version, `myadm apply` and `myadm upgrade apply` do; to stay, write that of the cluster, as a label such as stable moves", have, images.APIServer)
 	}
 	return nil

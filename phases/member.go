@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -134,8 +135,9 @@ func Folders(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
 			var changes []workflow.Change
-			for path, mode := range folders(r) {
-				change, err := diffFolder(ctx, r, path, mode)
+			all := folders(r)
+			for _, path := range slices.Sorted(maps.Keys(all)) {
+				change, err := diffFolder(ctx, r, path, all[path])
 				if err != nil {
 					return nil, err
 				}
