@@ -61,6 +61,14 @@ test: ## unit, lint and e2e, as CI does; stops at the first that fails and tells
 	done; \
 	echo "make test:$$report"; [ $$result = passed ]
 
+# RUNS that a fault strikes; SEED chooses what, when and where.
+RUNS ?= 78
+SEED ?= 1
+
+.PHONY: kill-matrix
+kill-matrix: build ## SIGKILLs, lost connections and power cuts during apply: RUNS (78) runs in an hour and a half, from SEED (1)
+	$(GO) test -tags e2e -count=1 -v -timeout 6h -run '^TestKillMatrix$$' ./e2e -args -kill-runs=$(RUNS) -kill-seed=$(SEED)
+
 .PHONY: demo
 demo: build ## a cluster of three hosts on this machine
 	e2e/demo.sh

@@ -121,8 +121,8 @@ rules: [{level: Metadata}]
 // TestChange makes a cluster of bare hosts by apply alone, and changes its document step by step: each time the plan names
 // what changes and nothing else, apply does that and nothing else, and then the plan is empty.
 func TestChange(t *testing.T) {
-	s := newSite(t, lab.Options{Hosts: 5})
-	servers, bare := []string{"h1", "h2", "h3"}, s.look(t, "h5")
+	s := newSite(t, lab.Options{Hosts: 6})
+	servers, bare := []string{"h1", "h2", "h3"}, s.look(t, "h6")
 	spec := func(map[string]any) {}
 	set := func(change func(spec map[string]any)) { // on top of what was changed before
 		before := spec
@@ -137,7 +137,7 @@ func TestChange(t *testing.T) {
 		t.Fatalf("the document has no %s", name)
 		return nil
 	}
-	workers := []string{"h4"}
+	workers := []string{"h4", "h5"}
 	write := func() { s.document = s.write(t, servers, workers, spec) }
 	apply := func(t *testing.T, args ...string) {
 		t.Helper()
@@ -159,7 +159,7 @@ func TestChange(t *testing.T) {
 
 	t.Run("a plan changes nothing", func(t *testing.T) {
 		before, objects := s.touched(t, "h1"), s.restingObjects(t)
-		workers = []string{"h4", "h5"}
+		workers = []string{"h4", "h5", "h6"}
 		write()
 		s.plan(t, "--diff")
 		if diff := before.difference(s.touched(t, "h1")); diff != "" {
@@ -168,41 +168,41 @@ func TestChange(t *testing.T) {
 		if diff := objects.difference(s.restingObjects(t)); diff != "" {
 			t.Errorf("objects (-before +after):\n%s", diff)
 		}
-		s.wantAsFound(t, "h5", bare)
+		s.wantAsFound(t, "h6", bare)
 	})
 	t.Run("a worker is added", func(t *testing.T) {
-		if others := slices.DeleteFunc(s.plan(t).objects(), func(o string) bool { return strings.HasPrefix(o, "h5: ") || strings.HasPrefix(o, "cluster: ") }); len(others) > 0 {
+		if others := slices.DeleteFunc(s.plan(t).objects(), func(o string) bool { return strings.HasPrefix(o, "h6: ") || strings.HasPrefix(o, "cluster: ") }); len(others) > 0 {
 			t.Errorf("other hosts change too: %q", others)
 		}
 		s.apply(t)
-		s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
+		s.wantReady(t, "h1", "h2", "h3", "h4", "h5", "h6")
 		s.wantPlan(t, nil)
 	})
 	t.Run("a worker is removed", func(t *testing.T) {
-		workers = []string{"h4"}
+		workers = []string{"h4", "h5"}
 		write()
 		s.wantPlan(t, nil) // it stays until it is named
-		known := []string{"--prune", "h5", "--known-hosts", s.Path("known_hosts")}
-		if got := s.plan(t, known...).objects(); !slices.Contains(got, "cluster: Node h5") {
+		known := []string{"--prune", "h6", "--known-hosts", s.Path("known_hosts")}
+		if got := s.plan(t, known...).objects(); !slices.Contains(got, "cluster: Node h6") {
 			t.Errorf("the plan does not name it: %q", got)
 		}
 		s.apply(t, known...)
-		s.wantReady(t, "h1", "h2", "h3", "h4")
-		s.wantAsFound(t, "h5", bare)
+		s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
+		s.wantAsFound(t, "h6", bare)
 		s.wantPlan(t, nil, known...)
 	})
 	t.Run("a control plane is added", func(t *testing.T) {
-		servers = []string{"h1", "h2", "h3", "h5"}
+		servers = []string{"h1", "h2", "h3", "h6"}
 		write()
 		s.apply(t)
-		s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
+		s.wantReady(t, "h1", "h2", "h3", "h4", "h5", "h6")
 		s.wantMembers(t, servers...)
 		s.wantPlan(t, nil)
 	})
 	t.Run("and removed", func(t *testing.T) {
 		servers = []string{"h1", "h2", "h3"}
 		write()
-		s.apply(t, "--prune", "h5", "--known-hosts", s.Path("known_hosts"))
+		s.apply(t, "--prune", "h6", "--known-hosts", s.Path("known_hosts"))
 		s.wantMembers(t, servers...)
 		s.wantPlan(t, nil)
 	})
@@ -253,9 +253,9 @@ func TestChange(t *testing.T) {
 		}},
 		{"a setting of the kubelets", func(spec map[string]any) {
 			spec["kubelet"].(map[string]any)["maxPods"] = 99
-		}, append(each([]string{"h1", "h2", "h3", "h4"}, "/var/lib/kubelet/config.yaml"), "cluster: ConfigMap kube-system/kubelet-config"), func(t *testing.T) {
+		}, append(each([]string{"h1", "h2", "h3", "h4", "h5"}, "/var/lib/kubelet/config.yaml"), "cluster: ConfigMap kube-system/kubelet-config"), func(t *testing.T) {
 			eventually(t, time.Minute, "99 pods on each node", func(context.Context) error {
-				if got := s.kubectl(t, "get", "nodes", "-o", "jsonpath={.items[*].status.capacity.pods}"); got != "99 99 99 99" {
+				if got := s.kubectl(t, "get", "nodes", "-o", "jsonpath={.items[*].status.capacity.pods}"); got != "99 99 99 99 99" {
 					return errors.New(got)
 				}
 				return nil
@@ -303,7 +303,7 @@ func TestChange(t *testing.T) {
 		s.wantPlan(t, nil)
 	})
 	t.Run("damage", s.testDamage)
-	s.wantReady(t, "h1", "h2", "h3", "h4")
+	s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
 	s.waitAvailable(t)
 }
 

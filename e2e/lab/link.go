@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,7 @@ type Link struct {
 
 	mu    sync.Mutex // guards what follows
 	ports []*linkPort
-	conns map[net.Conn]bool
+	conns map[net.Conn]string // of which host
 }
 
 // Traffic is what travelled on a link, in bytes: SSH's packets as they are on the wire, without TCP's headers.
@@ -65,7 +66,7 @@ func (l *Lab) OpenLink(ctx context.Context, bytesPerSecond int64) (*Link, error)
 // NewLink is a link to no host yet.
 func NewLink(ctx context.Context, bytesPerSecond int64) *Link {
 	ctx, cancel := context.WithCancel(ctx)
-	k := &Link{ctx: ctx, cancel: cancel, up: rate.NewLimiter(0, 0), down: rate.NewLimiter(0, 0), conns: map[net.Conn]bool{}}
+	k := &Link{ctx: ctx, cancel: cancel, up: rate.NewLimiter(0, 0), down: rate.NewLimiter(0, 0), conns: map[net.Conn]string{}}
 	k.SetRate(bytesPerSecond)
 	context.AfterFunc(ctx, k.cut)
 	return k
@@ -127,7 +128,7 @@ func (k *Link) join(p *linkPort, near net.Conn) {
 		return // the client sees a connection that ends
 	}
 	defer far.Close()
-	if !k.keep(near, far) {
+	if !k.keep(p.name, near, far) {
 		return
 	}
 	defer k.forget(near, far)
@@ -175,15 +176,15 @@ func (c counting) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// keep notes connections for cut, unless the link is closed.
-func (k *Link) keep(conns ...net.Conn) bool {
+// keep notes connections to a host for cut and Drop, unless the link is closed.
+func (k *Link) keep(host string, conns ...net.Conn) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ctx.Err() != nil {
 		return false
 	}
 	for _, c := range conns {
-		k.conns[c] = true
+		k.conns[c] = host
 	}
 	return true
 }
@@ -205,6 +206,17 @@ func (k *Link) cut() {
 	}
 	for c := range k.conns {
 		c.Close()
+	}
+}
+
+// Drop ends the connections that there are to some hosts, as a router does that was restarted. New ones go through.
+func (k *Link) Drop(hosts ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for c, host := range k.conns {
+		if slices.Contains(hosts, host) {
+			c.Close()
+		}
 	}
 }
 
