@@ -70,23 +70,27 @@ func create(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.
 	}
 }
 
-// change has the members of a running cluster follow the document, and takes the other hosts into it. A version comes
-// first and by itself, since it has an order of its own; then what the hosts run, control planes before all else, one at a
-// time, and what is in the API; then those hosts join for which all of this may have been made.
+// change has the members of a running cluster follow the document, and takes the other hosts into it. First comes what the
+// hosts run, control planes before all else, one at a time; with another version it goes in the order of an upgrade. Then
+// come what is in the API, and those hosts for which all of this may have been made.
 func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 	servers, workers := split(s.Members)
 	j := join.Fresh(c, s.Founder)
 	joining := join.Options{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience}
 	rolling := upgrade.Options{
-		From: s.From(), IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
+		From: s.From(), Document: true, IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
 	}
-	steps := []workflow.Step{
+	first := []workflow.Step{
 		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
 	}
+	var rollControlPlanes, rollWorkers []workflow.Step
 	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
-		steps = append(steps, upgrade.Steps(c.Of(s.Members), rolling)...)
+		first = append(first, upgrade.Steps(c.Of(s.Members), rolling)...)
+	} else {
+		rollControlPlanes = []workflow.Step{upgrade.ConvergeControlPlanes(c, servers, rolling)}
+		rollWorkers = []workflow.Step{upgrade.ConvergeWorkers(c, workers, rolling)}
 	}
-	return append(steps,
+	return slices.Concat(first, []workflow.Step{
 		workflow.Pipeline(phases.ExternalEtcd(c, servers)),
 		workflow.Parallel(
 			phases.Prepare(c, c.Nodes),
@@ -96,7 +100,7 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 			join.Credentials(c, without(s.Members, s.Founder), j),
 			phases.ResumeKubelet(s.Members),
 		),
-		upgrade.ConvergeControlPlanes(c, servers, s.From(), rolling),
+	}, rollControlPlanes, []workflow.Step{
 		phases.WaitAPI(c, s.Founder, opts.Patience),
 		workflow.Parallel(
 			phases.UploadConfig(c),
@@ -105,13 +109,13 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 			phases.Network(c),
 			phases.Endpoint(c),
 		),
-		upgrade.ConvergeWorkers(c, workers, rolling),
+	}, rollWorkers, []workflow.Step{
 		join.Arrive(c, s.Arriving, j, joining),
 		join.Settle(c, c.Nodes, j, joining),
 		phases.Endpoint(c), // names the load balancers of hosts that have come
 		phases.MoveEndpoint(c),
 		upgrade.Tidy(c, s.Members),
-	)
+	})
 }
 
 // split tells control planes and workers apart.

@@ -88,44 +88,58 @@ func TestSurveyTellsMembersFromThoseThatCome(t *testing.T) {
 	}
 }
 
-// A running cluster is changed before anybody joins it, and its version before all else.
+// A running cluster is changed before anybody joins it: in the order of an upgrade when its version is another one.
 func TestStepsOfARunningCluster(t *testing.T) {
-	c, fakes := document(t, "cp-1", "cp-2", "w-1", "w-2")
-	node(fakes[0], "v1.36.3", true)
-	node(fakes[2], "", false)
-	s, err := Survey(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	on := map[string][]string{}
-	var order []string
-	for _, step := range Steps(c, s, Options{Patience: time.Minute, MaxUnavailable: "1"}) {
-		for _, p := range step.Phases() {
-			order = append(order, p.Name)
-			for _, h := range p.Hosts {
-				on[p.Name] = append(on[p.Name], h.Name())
-			}
-		}
-	}
-	for phase, want := range map[string][]string{
-		"control-planes":          {"cp-1"}, // upgrade's
-		"workers":                 {"w-1"},
-		"converge-control-planes": {"cp-1"},
-		"converge-workers":        {"w-1"},
-		"control-plane":           {"cp-2"},
-		"etcd-join":               {"cp-2"},
-		"mark-nodes":              {"cp-1", "cp-2", "w-1", "w-2"},
+	for _, tt := range []struct {
+		name, version        string
+		controlPlanes, nodes string // the phases that change them
+		without              []string
+	}{
+		{"the document's version", "v1.37.2", "converge-control-planes", "converge-workers", []string{"control-planes", "workers", "snapshot"}},
+		{"another one", "v1.36.3", "control-planes", "workers", []string{"converge-control-planes", "converge-workers"}},
 	} {
-		if got := on[phase]; !slices.Equal(got, want) {
-			t.Errorf("%s is on %q, want %q", phase, got, want)
-		}
-	}
-	last := -1
-	for _, name := range []string{"control-planes", "workers", "converge-control-planes", "converge-workers", "etcd-join", "move-endpoint"} {
-		at := slices.Index(order, name)
-		if at <= last {
-			t.Errorf("%s comes too early in %q", name, order)
-		}
-		last = at
+		t.Run(tt.name, func(t *testing.T) {
+			c, fakes := document(t, "cp-1", "cp-2", "w-1", "w-2")
+			node(fakes[0], tt.version, true)
+			node(fakes[2], "", false)
+			s, err := Survey(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			on := map[string][]string{}
+			var order []string
+			for _, step := range Steps(c, s, Options{Patience: time.Minute, MaxUnavailable: "1"}) {
+				for _, p := range step.Phases() {
+					order = append(order, p.Name)
+					for _, h := range p.Hosts {
+						on[p.Name] = append(on[p.Name], h.Name())
+					}
+				}
+			}
+			for phase, want := range map[string][]string{
+				tt.controlPlanes: {"cp-1"},
+				tt.nodes:         {"w-1"},
+				"control-plane":  {"cp-2"},
+				"etcd-join":      {"cp-2"},
+				"mark-nodes":     {"cp-1", "cp-2", "w-1", "w-2"},
+			} {
+				if got := on[phase]; !slices.Equal(got, want) {
+					t.Errorf("%s is on %q, want %q", phase, got, want)
+				}
+			}
+			last := -1
+			for _, name := range []string{tt.controlPlanes, "addons", tt.nodes, "etcd-join", "move-endpoint"} {
+				at := slices.Index(order, name)
+				if at <= last {
+					t.Errorf("%s comes too early in %q", name, order)
+				}
+				last = at
+			}
+			for _, name := range tt.without {
+				if slices.Contains(order, name) {
+					t.Errorf("there is %s in %q", name, order)
+				}
+			}
+		})
 	}
 }

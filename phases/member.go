@@ -68,14 +68,19 @@ func MemberExtraFiles(ctx context.Context, c *cluster.Cluster, r host.Reader, co
 	return MemberFiles{Files: files, Changes: changes}, err
 }
 
+// KubeletFiles are what the document has a host's kubelet started with.
+func KubeletFiles(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]host.File, error) {
+	shared, err := KubeletConfig(c)()
+	if err != nil {
+		return nil, err
+	}
+	return kubeletFiles(ctx, c, r, shared)
+}
+
 // MemberKubelet is what a host's kubelet is started with, and why it is to be started anew if it is not what it reads:
 // it does not run, say; empty when it runs as it should.
 func MemberKubelet(ctx context.Context, c *cluster.Cluster, r host.Reader) (files MemberFiles, start string, err error) {
-	shared, err := KubeletConfig(c)()
-	if err != nil {
-		return files, "", err
-	}
-	if files.Files, err = kubeletFiles(ctx, c, r, shared); err != nil {
+	if files.Files, err = KubeletFiles(ctx, c, r); err != nil {
 		return files, "", err
 	}
 	if files.Changes, err = diffFiles(ctx, r, files.Files); err != nil {

@@ -83,22 +83,26 @@ func (m machine) started(ctx context.Context, n *cluster.Node) (time.Time, error
 }
 
 // ConvergeControlPlanes makes the control planes of a running cluster what its document wants, one at a time. The first of
-// them is the one that all others have their PKI from. from is the version of the cluster: where that is to change as
-// well, it has changed when this runs.
-func ConvergeControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, from string, opts Options) workflow.Phase {
-	p := converging(c, nodes, nodes[0], from, opts)
+// them is the one that all others have their PKI from. What they run is of the document's version already.
+func ConvergeControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+	p := replacing(c, nodes, opts, byDocument(c, nodes, nodes[0]))
 	p.Name, p.Short, p.Parallel = "converge-control-planes", "have the control planes run as the document says", 1
 	return p
 }
 
 // ConvergeWorkers does the same for workers, as many at a time as may be unavailable.
 func ConvergeWorkers(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
-	p := converging(c, nodes, nil, "", opts)
+	p := replacing(c, nodes, opts, byDocument(c, nodes, nil))
 	p.Name, p.Short, p.Parallel = "converge-workers", "have the workers run as the document says", opts.atOnce(len(nodes))
 	return p
 }
 
-func converging(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node, from string, opts Options) workflow.Phase {
+// surveyor looks at what a host has of what it is to have.
+type surveyor func(ctx context.Context, r host.Reader) (machine, error)
+
+// byDocument compares hosts with all that the document says of them. first is the one that all others have their PKI from;
+// workers need none.
+func byDocument(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node) surveyor {
 	var shared, others phases.PKI
 	if first != nil {
 		shared = phases.SharedPKI(c, first)
@@ -106,19 +110,31 @@ func converging(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node, 
 			others = phases.SharedPKI(c, nodes[1])
 		}
 	}
-	upgrades := from != "" && from != c.Config.Spec.KubernetesVersion
-	return replacing(c, nodes, opts, func(ctx context.Context, r host.Reader) (machine, error) {
+	return func(ctx context.Context, r host.Reader) (machine, error) {
 		n := c.Node(r)
 		pki := shared
 		if n == first { // it has what it has lost from another one
 			pki = others
 		}
-		return compare(ctx, c, n, pki, upgrades)
-	})
+		return compare(ctx, c, n, pki)
+	}
 }
 
-// compare looks at what a host has of what the document wants. With upgrades, an image is not looked at.
-func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared phases.PKI, upgrades bool) (machine, error) {
+// withBinaries adds what a bundle has of another version, which pods must not see come.
+func withBinaries(c *cluster.Cluster, look surveyor) surveyor {
+	return func(ctx context.Context, r host.Reader) (machine, error) {
+		m, err := look(ctx, r)
+		if err != nil {
+			return m, err
+		}
+		m.stays = false
+		m.all, m.stale, err = lookAtBinaries(ctx, c, r)
+		return m, err
+	}
+}
+
+// compare looks at what a host has of what the document wants.
+func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared phases.PKI) (machine, error) {
 	m := machine{stays: true}
 	if _, err := askKubelet(ctx, n); err != nil {
 		return m, err
@@ -144,7 +160,7 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 			})
 		}
 		g.Go(func() (err error) {
-			m.pods, err = comparePods(looking, c, n, upgrades)
+			m.pods, err = comparePods(looking, c, n)
 			return err
 		})
 		g.Go(func() error {
@@ -212,7 +228,7 @@ func readersOf(path string) []string {
 }
 
 // comparePods compares the static pods that the document wants with those that a control plane has.
-func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node, upgrades bool) ([]pod, error) {
+func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node) ([]pod, error) {
 	files, err := phases.StaticPodFiles(ctx, c, n)
 	if err != nil {
 		return nil, err
@@ -233,7 +249,7 @@ func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node, upgra
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			p, err := comparePod(strings.TrimSuffix(path.Base(f.Path), ".yaml"), have, f.Data, upgrades)
+			p, err := comparePod(strings.TrimSuffix(path.Base(f.Path), ".yaml"), have, f.Data)
 			if err != nil {
 				return fmt.Errorf("%s: %w", f.Path, err)
 			}
@@ -247,7 +263,7 @@ func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node, upgra
 
 // comparePod is a static pod as it is wanted, beside the one that there is. An etcd that is newer than the document's
 // version asks for stays so: it could not read its data any more.
-func comparePod(name string, have, want []byte, upgrades bool) (pod, error) {
+func comparePod(name string, have, want []byte) (pod, error) {
 	image, err := manifests.PodImage(want)
 	if err != nil {
 		return pod{}, err
@@ -268,12 +284,6 @@ func comparePod(name string, have, want []byte, upgrades bool) (pod, error) {
 				return pod{}, err
 			}
 		}
-	}
-	if upgrades {
-		if have, _, err = manifests.WithPodImage(have, p.image); err != nil {
-			return pod{}, err
-		}
-		p.from = p.image
 	}
 	p.differs = !bytes.Equal(have, p.manifest)
 	return p, nil

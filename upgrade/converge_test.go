@@ -21,22 +21,19 @@ func TestComparePod(t *testing.T) {
 		name, component string
 		have            []byte
 		want            []byte
-		upgrades        bool
 		differs         bool
 		from, image     string
 	}{
-		{"as it should be", "kube-scheduler", wanted("kube-scheduler", image), wanted("kube-scheduler", image), false, false, image, image},
-		{"another flag", "kube-scheduler", manifestOf("kube-scheduler", image, "--v=3"), wanted("kube-scheduler", image), false, true, image, image},
-		{"another image", "kube-scheduler", wanted("kube-scheduler", older), wanted("kube-scheduler", image), false, true, older, image},
-		{"another image, which an upgrade changes", "kube-scheduler", wanted("kube-scheduler", older), wanted("kube-scheduler", image), true, false, image, image},
-		{"an upgrade, and another flag", "kube-scheduler", manifestOf("kube-scheduler", older, "--v=3"), wanted("kube-scheduler", image), true, true, image, image},
-		{"it is gone", "kube-scheduler", nil, wanted("kube-scheduler", image), false, true, "", image},
-		{"it is no pod", "kube-scheduler", []byte("["), wanted("kube-scheduler", image), false, true, "", image},
-		{"an etcd from elsewhere", "etcd", wanted("etcd", "registry.k8s.io/etcd:3.7.0-0"), wanted("etcd", "registry.example.org/etcd:3.7.0-0"), false, true, "registry.k8s.io/etcd:3.7.0-0", "registry.example.org/etcd:3.7.0-0"},
-		{"an etcd that is newer stays", "etcd", wanted("etcd", newer), wanted("etcd", "registry.k8s.io/etcd:3.7.0-0"), false, false, newer, newer},
+		{"as it should be", "kube-scheduler", wanted("kube-scheduler", image), wanted("kube-scheduler", image), false, image, image},
+		{"another flag", "kube-scheduler", manifestOf("kube-scheduler", image, "--v=3"), wanted("kube-scheduler", image), true, image, image},
+		{"another image", "kube-scheduler", wanted("kube-scheduler", older), wanted("kube-scheduler", image), true, older, image},
+		{"it is gone", "kube-scheduler", nil, wanted("kube-scheduler", image), true, "", image},
+		{"it is no pod", "kube-scheduler", []byte("["), wanted("kube-scheduler", image), true, "", image},
+		{"an etcd from elsewhere", "etcd", wanted("etcd", "registry.k8s.io/etcd:3.7.0-0"), wanted("etcd", "registry.example.org/etcd:3.7.0-0"), true, "registry.k8s.io/etcd:3.7.0-0", "registry.example.org/etcd:3.7.0-0"},
+		{"an etcd that is newer stays", "etcd", wanted("etcd", newer), wanted("etcd", "registry.k8s.io/etcd:3.7.0-0"), false, newer, newer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := comparePod(tt.component, tt.have, tt.want, tt.upgrades)
+			p, err := comparePod(tt.component, tt.have, tt.want)
 			if err != nil {
 				t.Fatal(err)
 			}

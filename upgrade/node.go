@@ -25,7 +25,7 @@ import (
 // ControlPlanes replaces what control planes run, one control plane at a time. A control plane that does not come back is
 // put back as it was, and the others are left alone.
 func ControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
-	p := nodePhase(c, nodes, opts)
+	p := nodePhase(c, nodes, nodes[0], opts)
 	p.Name, p.Short, p.Parallel = "control-planes", "replace what the control planes run", 1
 	return p
 }
@@ -33,17 +33,22 @@ func ControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, opts Options) work
 // Workers replaces the kubelets of workers, and their runtimes where myadm brought them, as many at a time as may be
 // unavailable.
 func Workers(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
-	p := nodePhase(c, nodes, opts)
+	p := nodePhase(c, nodes, nil, opts)
 	p.Name, p.Short, p.Parallel = "workers", "replace what the workers run", opts.atOnce(len(nodes))
 	return p
 }
 
-func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
+// nodePhase takes hosts to another version, and with opts.Document also to what else the document says. first is the control
+// plane that all others have their PKI from; workers need none.
+func nodePhase(c *cluster.Cluster, nodes []*cluster.Node, first *cluster.Node, opts Options) workflow.Phase {
+	if opts.Document {
+		return replacing(c, nodes, opts, withBinaries(c, byDocument(c, nodes, first)))
+	}
 	return replacing(c, nodes, opts, func(ctx context.Context, r host.Reader) (machine, error) { return look(ctx, c, r) })
 }
 
 // replacing is the phase that makes of hosts what look says that they are to be.
-func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look func(ctx context.Context, r host.Reader) (machine, error)) workflow.Phase {
+func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look surveyor) workflow.Phase {
 	return workflow.Phase{
 		Hosts:    cluster.Hosts(nodes),
 		FailFast: true,

@@ -2,10 +2,16 @@ package upgrade
 
 import (
 	"context"
+	"fmt"
+	"path"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/workflow"
 )
@@ -16,6 +22,8 @@ type PreflightOptions struct {
 	Force  bool     // an older patch release will do
 	Ignore []string // names of findings that are to be warnings; "all" for every one
 	State  *State   // what a Survey has found; nil: it is made
+
+	Document bool // as in Options: what counts is what the document has the hosts run with
 }
 
 // Preflight refuses an upgrade that would go wrong, with everything there is against it, and warns of the rest. It changes
@@ -35,6 +43,11 @@ func Preflight(c *cluster.Cluster, opts PreflightOptions) workflow.Phase {
 					return nil, err
 				}
 			}
+			if opts.Document {
+				if err := state.follow(ctx, c); err != nil {
+					return nil, err
+				}
+			}
 			var refused phases.PreflightError
 			for _, f := range Findings(state, to) {
 				if f.Fatal && !phases.Ignored(f.Name, opts.Ignore) {
@@ -49,6 +62,57 @@ func Preflight(c *cluster.Cluster, opts PreflightOptions) workflow.Phase {
 			return nil, nil
 		},
 	}
+}
+
+// follow puts what the document has for the hosts in place of what they run with now. Images stay: they tell what runs.
+func (s *State) follow(ctx context.Context, c *cluster.Cluster) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range c.Nodes {
+		h := s.Host(n.Spec.Name)
+		if h == nil || h.Err != nil {
+			continue
+		}
+		g.Go(func() error {
+			if err := h.follow(ctx, c, n); err != nil {
+				return fmt.Errorf("%s: %w", n.Name(), err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (h *HostState) follow(ctx context.Context, c *cluster.Cluster, n *cluster.Node) error {
+	files, err := phases.KubeletFiles(ctx, c, n)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		switch f.Path {
+		case config.KubeletFlagsEnv:
+			h.KubeletFlags = f.Data
+		case config.KubeletConfigFile:
+			h.Kubelet = f.Data
+		}
+	}
+	if !n.Spec.HasRole(config.RoleControlPlane) {
+		return nil
+	}
+	pods, err := phases.StaticPodFiles(ctx, c, n)
+	if err != nil {
+		return err
+	}
+	for _, f := range pods {
+		name := strings.TrimSuffix(path.Base(f.Path), ".yaml")
+		image, err := manifests.PodImage(h.Manifests[name])
+		if err != nil {
+			continue // that there is none to be read is a finding
+		}
+		if h.Manifests[name], _, err = manifests.WithPodImage(f.Data, image); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+	}
+	return nil
 }
 
 // String is the finding in a line, with its hint.

@@ -46,7 +46,7 @@ type machine struct {
 	pods   []pod    // of a control plane
 	stale  []binary // that are not in place yet
 	all    []binary
-	pieces []piece // that its programs are started with; of an upgrade there are none
+	pieces []piece // that its programs are started with; of a change of the version alone there are none
 
 	kubelet  string // why its kubelet is to be started anew, though nothing changes that it reads; empty: it is not
 	enable   bool   // the kubelet is not started with its host
@@ -64,13 +64,19 @@ func look(ctx context.Context, c *cluster.Cluster, r host.Reader) (machine, erro
 		return err
 	})
 	g.Go(func() (err error) {
-		if m.all, err = binaries(ctx, c, r); err != nil || len(m.all) == 0 {
-			return err
-		}
-		m.stale, err = stale(ctx, r, m.all)
+		m.all, m.stale, err = lookAtBinaries(ctx, c, r)
 		return err
 	})
 	return m, g.Wait()
+}
+
+// lookAtBinaries compares a host's binaries with the bundle's.
+func lookAtBinaries(ctx context.Context, c *cluster.Cluster, r host.Reader) (all, differ []binary, err error) {
+	if all, err = binaries(ctx, c, r); err != nil || len(all) == 0 {
+		return nil, nil, err
+	}
+	differ, err = stale(ctx, r, all)
+	return all, differ, err
 }
 
 // readPods reads the static pods of a control plane; of a worker there are none. An external etcd has no pod.
@@ -220,7 +226,7 @@ func (m machine) ends() []string {
 		}
 	}
 	api := func(p pod) bool { return p.name == manifests.APIServerName && p.changes() }
-	if m.stays && (slices.ContainsFunc(m.pods, api) || slices.Contains(names, manifests.APIServerName)) {
+	if slices.ContainsFunc(m.pods, api) || slices.Contains(names, manifests.APIServerName) {
 		// They ask their own API server, lose their leases while it is away, and would end by themselves and be backed off.
 		names = append(names, leaders...)
 	}

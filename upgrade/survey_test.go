@@ -258,3 +258,38 @@ func TestPreflight(t *testing.T) {
 		t.Errorf("refused for %v", names)
 	}
 }
+
+// Where hosts follow the document, it does not matter that they run with something the new version refuses, if the document
+// has it no longer; and what the document has matters.
+func TestPreflightGoesByTheDocument(t *testing.T) {
+	gate := removals["v1.37"].gates[0]
+	with := func(gates map[string]any) map[string]any { return map[string]any{"featureGates": gates} }
+	for _, tt := range []struct {
+		name     string
+		kubelet  map[string]any
+		document bool
+		refused  bool
+	}{
+		{"a version alone", with(nil), false, true},
+		{"the document drops it", with(nil), true, false},
+		{"the document has it", with(map[string]any{gate: true}), true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, "w-1")
+			r.Config.Spec.Kubelet = tt.kubelet
+			s := wellAt(t, oldVersion)
+			w := *s.Host("w-1")
+			w.Kubelet = []byte("featureGates:\n  " + gate + ": true\n")
+			s.Hosts = []HostState{w}
+			c := *r.Cluster
+			c.Nodes = r.Nodes[1:]
+			var runner workflow.Runner
+			_, err := runner.Run(t.Context(), Preflight(&c, PreflightOptions{Target: newVersion, State: s, Document: tt.document}))
+			var refused *phases.PreflightError
+			named := errors.As(err, &refused) && slices.ContainsFunc(refused.Findings, func(f phases.Finding) bool { return f.Name == findingGate })
+			if named != tt.refused {
+				t.Errorf("refused for the gate: %t, %v", named, err)
+			}
+		})
+	}
+}

@@ -7,7 +7,9 @@
 // Source: https://kubernetes.io/releases/version-skew-policy/#supported-component-upgrade-order
 //
 // It edits and does not render: in a static pod only the image changes, in an addon too, in kubeadm's configuration the
-// version. So what users have changed stays, and a cluster that kubeadm made is upgraded like one of myadm's.
+// version. So what users have changed stays, and a cluster that kubeadm made is upgraded like one of myadm's. Only apply,
+// whose document says all of it, has a host take what else has changed along with the version (Options.Document): what it
+// drops may be what the new version refuses, and everything is started anew once.
 //
 // What a host replaces, it replaces in one go, with its kubelet stopped (package staticpod); what does not become healthy
 // afterwards is put back (node.go). A document that was edited reaches hosts in the same way (converge.go); there it is
@@ -38,6 +40,7 @@ import (
 type Options struct {
 	From            string // version of the cluster, as its ConfigMap has it
 	IgnorePreflight []string
+	Document        bool          // hosts follow the document in all that they run with, and not in the version alone
 	Force           bool          // an older patch release is allowed
 	Patience        time.Duration // for each component to become healthy, and for each node to become Ready
 	MaxUnavailable  string        // of the workers: a number, or a percentage of them; empty: one
@@ -74,7 +77,7 @@ func (o Options) atOnce(workers int) int {
 func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	servers, workers := c.ControlPlanes(), c.Workers()
 	return []workflow.Step{
-		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Ignore: opts.IgnorePreflight}),
+		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Document: opts.Document, Ignore: opts.IgnorePreflight}),
 		workflow.Parallel(
 			bring(c, servers, workers),
 			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
