@@ -281,10 +281,9 @@ func TestPreflightGoesByTheDocument(t *testing.T) {
 			w := *s.Host("w-1")
 			w.Kubelet = []byte("featureGates:\n  " + gate + ": true\n")
 			s.Hosts = []HostState{w}
-			c := *r.Cluster
-			c.Nodes = r.Nodes[1:]
+			c := r.Of(r.Nodes[1:])
 			var runner workflow.Runner
-			_, err := runner.Run(t.Context(), Preflight(&c, PreflightOptions{Target: newVersion, State: s, Document: tt.document}))
+			_, err := runner.Run(t.Context(), Preflight(c, PreflightOptions{Target: newVersion, State: s, Document: tt.document}))
 			var refused *phases.PreflightError
 			named := errors.As(err, &refused) && slices.ContainsFunc(refused.Findings, func(f phases.Finding) bool { return f.Name == findingGate })
 			if named != tt.refused {
