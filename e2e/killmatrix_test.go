@@ -23,12 +23,16 @@ var (
 	killSeed = flag.Uint64("kill-seed", 1, "of what the kill matrix chooses at random")
 )
 
-// step is one of the three things that apply does with a cluster, and that are interrupted.
+// step is one of the things that apply does with a cluster, and that are interrupted.
 type step struct {
 	name  string
 	every func(cycle int) bool // whether it comes in the cycle with this number
 	spec  func(spec map[string]any)
 }
+
+// A cluster has three control planes, or one, which another step may add two to; and a worker.
+func large(cycle int) bool { return cycle%3 == 0 }
+func grows(cycle int) bool { return cycle%3 == 2 }
 
 // steps follow each other on a cluster: each one's document has what those before it have.
 var steps = []step{
@@ -40,8 +44,11 @@ var steps = []step{
 		spec["scheduler"] = map[string]any{"patch": map[string]any{"metadata": map[string]any{"labels": map[string]any{"team": "a"}}}}
 		spec["dns"] = map[string]any{"replicas": 3}
 	}},
-	{"upgrade", func(cycle int) bool { return cycle%3 != 2 }, func(spec map[string]any) { spec["kubernetesVersion"] = newest }},
+	{growth, grows, func(spec map[string]any) {}},
+	{"upgrade", func(cycle int) bool { return !grows(cycle) }, func(spec map[string]any) { spec["kubernetesVersion"] = newest }},
 }
+
+const growth = "growth"
 
 // faultRota is the kinds of faults in the order in which they strike a step; the empty one is a SIGKILL at the end of a phase
 // that has not had one.
@@ -94,17 +101,21 @@ func TestKillMatrix(t *testing.T) {
 
 // cycle follows a cluster of bare hosts, as far as it goes: a step that fails is the last one.
 func (k *killMatrix) cycle(t *testing.T, cycle int) {
-	servers, workers := []string{"h1", "h2", "h3"}, []string{"h4"}
-	if cycle%3 != 0 {
-		servers = servers[:1]
+	all, workers := []string{"h1", "h2", "h3"}, []string{"h4"}
+	servers := all
+	if !large(cycle) {
+		servers = all[:1]
 	}
 	spec := func(map[string]any) {}
 	for _, s := range steps {
 		if k.runs == *killRuns || !s.every(cycle) {
 			continue
 		}
+		if s.name == growth {
+			servers = all
+		}
 		before := spec
-		spec = func(all map[string]any) { before(all); s.spec(all) }
+		spec = func(document map[string]any) { before(document); s.spec(document) }
 		k.document, k.bundle = k.write(t, servers, workers, spec), made.older
 		if s.name == "upgrade" {
 			k.bundle = made.bundle
@@ -212,7 +223,7 @@ func (k *killMatrix) report() string {
 		fmt.Fprintf(&out, "\n\t%3d %s", k.faults[what], what)
 	}
 	for _, s := range steps {
-		fmt.Fprintf(&out, "\n\tkilled at the end of these phases of a %s: %s", s.name, strings.Join(slices.Sorted(maps.Keys(k.struck[s.name])), ", "))
+		fmt.Fprintf(&out, "\n\tkilled at the end of these phases in a %s: %s", s.name, strings.Join(slices.Sorted(maps.Keys(k.struck[s.name])), ", "))
 	}
 	return out.String()
 }
