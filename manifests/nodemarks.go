@@ -28,7 +28,8 @@ func NodeMarks(h config.Host) (labels map[string]string, taints []corev1.Taint) 
 	if h.HasRole(config.RoleControlPlane) {
 		maps.Copy(labels, ControlPlaneLabels())
 		own := ControlPlaneTaint()
-		if !h.HasRole(config.RoleWorker) && !slices.ContainsFunc(h.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&own) }) {
+		none := h.Taints != nil && len(h.Taints) == 0 // the document says so
+		if !none && !h.HasRole(config.RoleWorker) && !slices.ContainsFunc(h.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&own) }) {
 			taints = append(taints, own)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
@@ -318,6 +319,7 @@ func TestNodeMarks(t *testing.T) {
 		{"worker", config.Host{Roles: []config.Role{config.RoleWorker}}, map[string]string{}, nil},
 		{"control plane", config.Host{Roles: []config.Role{config.RoleControlPlane}}, cp, []corev1.Taint{noSchedule}},
 		{"both", config.Host{Roles: []config.Role{config.RoleControlPlane, config.RoleWorker}}, cp, nil},
+		{"control plane without taints", config.Host{Roles: []config.Role{config.RoleControlPlane}, Taints: []corev1.Taint{}}, cp, nil},
 		{"with its own", config.Host{
 			Roles:  []config.Role{config.RoleControlPlane},
 			Labels: map[string]string{"zone": "a", key: "x"},
@@ -330,7 +332,7 @@ func TestNodeMarks(t *testing.T) {
 		if diff := cmp.Diff(test.labels, labels); diff != "" {
 			t.Errorf("%s: labels (-want +got):\n%s", test.name, diff)
 		}
-		if diff := cmp.Diff(test.taints, taints); diff != "" {
+		if diff := cmp.Diff(test.taints, taints, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: taints (-want +got):\n%s", test.name, diff)
 		}
 	}
