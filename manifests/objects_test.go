@@ -335,5 +335,20 @@ func TestNodeMarks(t *testing.T) {
 		if diff := cmp.Diff(test.taints, taints, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: taints (-want +got):\n%s", test.name, diff)
 		}
+		// What a node loses with the document is what the document has given it; role and kubelet give theirs by themselves.
+		test.host.Labels = maps.Clone(test.host.Labels)
+		if test.host.Labels == nil {
+			test.host.Labels = map[string]string{}
+		}
+		maps.Copy(test.host.Labels, map[string]string{"kubernetes.io/hostname": "h", "kubernetes.io/arch": "amd64"})
+		want := maps.Clone(test.labels)
+		maps.DeleteFunc(want, func(name, _ string) bool { return name != "zone" })
+		labels, taints = manifests.RevocableMarks(test.host)
+		if diff := cmp.Diff(want, labels); diff != "" {
+			t.Errorf("%s: labels that may go (-want +got):\n%s", test.name, diff)
+		}
+		if diff := cmp.Diff(test.taints, taints, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: taints that may go (-want +got):\n%s", test.name, diff)
+		}
 	}
 }

@@ -18,7 +18,8 @@ import (
 )
 
 // MarkNodes gives nodes the labels and taints of their roles and of the document; their kubelets set some of them, and
-// only once, at registration. A node that has not registered yet is waited for, as long as patience.
+// only once, at registration. What the document does not give any more goes, if the Node's record says that a document gave
+// it. A node that has not registered yet is waited for, as long as patience.
 func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "mark-nodes",
@@ -55,7 +56,8 @@ func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 
 func marksOf(n *cluster.Node) (name string, marks kube.NodeMarks) {
 	labels, taints := manifests.NodeMarks(n.Spec)
-	return n.Spec.Name, kube.NodeMarks{Labels: labels, Taints: taints}
+	ours, revocable := manifests.RevocableMarks(n.Spec)
+	return n.Spec.Name, kube.NodeMarks{Labels: labels, Taints: taints, Given: &kube.GivenMarks{Labels: ours, Taints: revocable}}
 }
 
 // nodeRef names a Node.
