@@ -136,7 +136,7 @@ type HostPathMount struct {
 	HostPath  string              `json:"hostPath"`           // an absolute path
 	MountPath string              `json:"mountPath"`          // an absolute path in the container
 	ReadOnly  bool                `json:"readOnly,omitempty"` // the container cannot write there
-	PathType  corev1.HostPathType `json:"pathType,omitempty"` // what must be at the path, or is made there; default: no check
+	PathType  corev1.HostPathType `json:"pathType,omitempty"` // what must be at the path, or is made there; default: no check, and File with a file
 
 	// File is on the operator's machine, relative to the document: what stands at HostPath on every control plane, for root
 	// alone. The component is started anew when it changes.
