@@ -93,6 +93,8 @@ type Host struct {
 	SSH              SSH               `json:"ssh,omitzero"`
 	Labels           map[string]string `json:"labels,omitempty"` // of the Node
 	Taints           []corev1.Taint    `json:"taints,omitzero"`  // of the Node; default for a control plane without the role worker: its NoSchedule taint; []: none
+
+	FlagLabels []string `json:"-"` // names of Labels that a command line gives, and not the document
 }
 
 // HasRole reports whether the host has the role.

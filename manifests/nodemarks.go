@@ -42,12 +42,12 @@ func NodeMarks(h config.Host) (labels map[string]string, taints []corev1.Taint) 
 var kubeletLabels = []string{corev1.LabelHostname, corev1.LabelOSStable, corev1.LabelArchStable, "beta.kubernetes.io/os", "beta.kubernetes.io/arch"}
 
 // RevocableMarks are those of NodeMarks that a node loses when the document does not give them any more: all taints, and the
-// labels but for those that its role or its kubelet gives it.
+// labels but for those that its role or its kubelet gives it, or a command line.
 func RevocableMarks(h config.Host) (labels map[string]string, taints []corev1.Taint) {
 	labels = maps.Clone(h.Labels)
 	maps.DeleteFunc(labels, func(key, _ string) bool {
 		_, role := ControlPlaneLabels()[key]
-		return role || slices.Contains(kubeletLabels, key)
+		return role || slices.Contains(kubeletLabels, key) || slices.Contains(h.FlagLabels, key)
 	})
 	_, taints = NodeMarks(h)
 	return labels, taints

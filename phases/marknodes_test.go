@@ -32,6 +32,7 @@ func marking(t *testing.T, c *cluster.Cluster, n *cluster.Node) []string {
 func TestMarkNodesFollowTheDocument(t *testing.T) {
 	const theRole, other = "node-role.kubernetes.io/control-plane:NoSchedule", "node.kubernetes.io/not-ready:NoSchedule"
 	c, s := withAPI(t)
+	described(t, c, nil)
 	n := node("cp-1", corev1.ConditionTrue)
 	n.Labels = map[string]string{"theirs": "x", "kubernetes.io/hostname": "cp-1", "disk": "ssd"} // disk: its kubelet has registered with it
 	n.Spec.Taints = []corev1.Taint{{Key: "node.kubernetes.io/not-ready", Effect: corev1.TaintEffectNoSchedule}}
@@ -106,6 +107,7 @@ func TestMarkNodesFollowTheDocument(t *testing.T) {
 // A node of an older myadm's or of kubeadm's does not say which of its marks a document gave.
 func TestMarkNodesKeepWhatNothingIsSaidOf(t *testing.T) {
 	c, s := withAPI(t, "w-1")
+	described(t, c, nil)
 	n := node("w-1", corev1.ConditionTrue)
 	n.Labels = map[string]string{"disk": "ssd"}
 	n.Spec.Taints = []corev1.Taint{{Key: "gpu", Effect: corev1.TaintEffectNoSchedule}}
@@ -123,6 +125,36 @@ func TestMarkNodesKeepWhatNothingIsSaidOf(t *testing.T) {
 	}
 	run(t, MarkNodes(c, worker, time.Minute))
 	worker[0].Spec.Labels = nil
+	if diff := cmp.Diff([]string{"update Node w-1 (remove label disk)"}, marking(t, c, worker[0])); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Flags say what is to be, and nothing of what is not: a host that is taken up again without its document keeps all.
+func TestMarkNodesWithoutADocument(t *testing.T) {
+	c, s := withAPI(t, "w-1")
+	worker := c.Nodes[1:]
+	const record = `{"labels":{"disk":"ssd"}}`
+	n := node("w-1", corev1.ConditionTrue)
+	n.Labels, n.Annotations = map[string]string{"disk": "ssd"}, map[string]string{"myadm.dev/marks": record}
+	s.Put(t, n)
+	worker[0].Spec.Labels, worker[0].Spec.FlagLabels = map[string]string{"zone": "a"}, []string{"zone"}
+	if diff := cmp.Diff([]string{"update Node w-1 (metadata.labels[zone])"}, marking(t, c, worker[0])); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	run(t, MarkNodes(c, worker, time.Minute))
+	got := s.Object(nodeRef("w-1"))
+	if diff := cmp.Diff(map[string]string{"disk": "ssd", "zone": "a"}, got.GetLabels()); diff != "" || got.GetAnnotations()["myadm.dev/marks"] != record {
+		t.Errorf("it remembers %v (-want +got):\n%s", got.GetAnnotations(), diff)
+	}
+
+	// With the document the flag's label is nobody's to take away, neither now nor when the flag is gone.
+	described(t, c, nil)
+	worker[0].Spec.Labels = map[string]string{"disk": "ssd", "zone": "a"}
+	if left := marking(t, c, worker[0]); len(left) > 0 {
+		t.Errorf("there is left %q", left)
+	}
+	worker[0].Spec.Labels, worker[0].Spec.FlagLabels = nil, nil
 	if diff := cmp.Diff([]string{"update Node w-1 (remove label disk)"}, marking(t, c, worker[0])); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
