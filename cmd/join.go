@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -84,7 +85,7 @@ The command ends when the nodes are Ready. Running it again changes nothing, or 
 	f.BoolVar(&flags.controlPlane, "control-plane", false, "the hosts become control planes")
 	f.StringVar(&flags.certificateKey, "certificate-key", "", "`key` of what control planes share, as init --upload-certs prints it")
 	f.StringVar(&flags.nodeName, "node-name", "", "`name` of the node, when one host joins (default the host's own)")
-	f.StringToStringVar(&flags.nodeLabels, "node-labels", nil, "`labels` of the nodes, name=value")
+	f.StringToStringVar(&flags.nodeLabels, "node-labels", nil, "`labels` of the nodes, name=value, besides those of the document")
 	return cmd
 }
 
@@ -201,7 +202,12 @@ func (f *joinFlags) connect(ctx context.Context, streams Streams) (c *cluster.Cl
 			h.Name = f.nodeName
 		}
 		if len(f.nodeLabels) > 0 && h.HasRole(config.RoleControlPlane) == f.controlPlane {
-			h.Labels = f.nodeLabels
+			h.Labels = maps.Clone(h.Labels)
+			if h.Labels == nil {
+				h.Labels = map[string]string{}
+			}
+			maps.Copy(h.Labels, f.nodeLabels)
+			h.FlagLabels = slices.Sorted(maps.Keys(f.nodeLabels))
 		}
 	}
 	config.SetDefaults(cfg)

@@ -45,12 +45,17 @@ func newJournal(stderr io.Writer) *journal { return &journal{stderr: stderr, beg
 // keptKey marks commands that keep a debug log.
 const keptKey = "myadm.dev/kept"
 
-// keep has a command keep a debug log, and gives it --timeline: it is one that changes something by running phases.
-func keep(cmd *cobra.Command) {
+// keepLog has a command keep a debug log: it is one that changes something.
+func keepLog(cmd *cobra.Command) {
 	if cmd.Annotations == nil {
 		cmd.Annotations = map[string]string{}
 	}
 	cmd.Annotations[keptKey] = "true"
+}
+
+// keep has a command keep a debug log, and gives it --timeline: it is one that changes something by running phases.
+func keep(cmd *cobra.Command) {
+	keepLog(cmd)
 	cmd.Flags().String("timeline", "", "HTML `file` to write: what ran when on which host, to find the slow part; see docs/watching.md")
 }
 
@@ -127,6 +132,11 @@ func (j *journal) open() error {
 	}
 	j.log.Info("begin", "command", j.command.CommandPath(), "version", Version, "arguments", strings.Join(os.Args, " "))
 	return nil
+}
+
+// changed keeps in the debug log what a command has changed without a phase.
+func (j *journal) changed(action workflow.Action, object string) {
+	j.logger().Info("change", "action", action, "object", object)
 }
 
 // record keeps an event of phases, for the timeline and the debug log.

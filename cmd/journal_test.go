@@ -246,7 +246,7 @@ func TestTimelineOfACommand(t *testing.T) {
 	}
 }
 
-// Every command that runs phases keeps a log, and no other one does.
+// Every command that runs phases keeps a log, and so do those that make and delete tokens.
 func TestWhichCommandsKeepALog(t *testing.T) {
 	var kept []string
 	for _, c := range commands(t) {
@@ -255,8 +255,35 @@ func TestWhichCommandsKeepALog(t *testing.T) {
 			kept = append(kept, path)
 		}
 	}
-	want := []string{"apply", "etcd backup", "etcd restore", "images pull", "init", "join", "reset", "upgrade apply", "upgrade node"}
+	want := []string{"apply", "etcd backup", "etcd restore", "images pull", "init", "join", "reset", "token create", "token delete", "upgrade apply", "upgrade node"}
 	if diff := cmp.Diff(want, slices.Sorted(slices.Values(kept))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What makes and deletes tokens leaves a log, in which the command line is without them, even one that is misspelt.
+func TestTokensAreNotInTheLog(t *testing.T) {
+	for _, args := range [][]string{
+		{"token", "create", "--token", aToken},
+		{"token", "delete", aToken, "ABCDEF.0123456789ABCDEF"},
+	} {
+		state := t.TempDir()
+		t.Setenv("XDG_STATE_HOME", state)
+		before := os.Args
+		os.Args = slices.Concat([]string{"myadm"}, args, []string{"--host", "root@127.0.0.1:1"}) // where nobody listens
+		t.Cleanup(func() { os.Args = before })
+		var out, errs bytes.Buffer
+		code := Main(t.Context(), os.Args[1:], Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+		logs := logsIn(t, state)
+		if code != exitFailed || len(logs) != 1 || !strings.Contains(errs.String(), "debug log: "+logs[0]) {
+			t.Fatalf("%q: exit code %d, logs %q\n%s", args, code, logs, &errs)
+		}
+		data, err := os.ReadFile(logs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all := strings.ToLower(string(data) + errs.String()); strings.Contains(all, "0123456789abcdef") || !strings.Contains(all, "myadm "+args[0]+" "+args[1]+" ") {
+			t.Errorf("%q: %s", args, data)
+		}
 	}
 }

@@ -16,14 +16,15 @@ const planVersion = "myadm.dev/plan/v1"
 
 // planDocument is a plan as -o json gives it, and as planView shows it.
 type planDocument struct {
-	APIVersion        string      `json:"apiVersion"`
-	Cluster           string      `json:"cluster"` // the document's metadata.name
-	KubernetesVersion string      `json:"kubernetesVersion"`
-	Changes           int         `json:"changes"`
-	Summary           planCounts  `json:"summary"`
-	Hosts             []planHost  `json:"hosts"`         // all of the document, in its order
-	ClusterPhases     []planPhase `json:"clusterPhases"` // those on the cluster itself, and not on a host
-	Errors            []planError `json:"errors"`        // what could not be looked at
+	APIVersion        string        `json:"apiVersion"`
+	Cluster           string        `json:"cluster"` // the document's metadata.name
+	KubernetesVersion string        `json:"kubernetesVersion"`
+	Changes           int           `json:"changes"`
+	Summary           planCounts    `json:"summary"`
+	Hosts             []planHost    `json:"hosts"`         // all of the document, in its order
+	ClusterPhases     []planPhase   `json:"clusterPhases"` // those on the cluster itself, and not on a host
+	Warnings          []planWarning `json:"warnings"`      // what phases have to tell, and what stops nothing
+	Errors            []planError   `json:"errors"`        // what could not be looked at
 }
 
 // planCounts counts changes by their action.
@@ -45,6 +46,18 @@ type planPhase struct {
 	Changes []workflow.Change `json:"changes"`
 }
 
+// planWarning is what a phase tells of a host or, without one, of the cluster.
+type planWarning struct {
+	Host    string `json:"host,omitempty"`
+	Phase   string `json:"phase"`
+	Warning string `json:"warning"`
+}
+
+// String is the warning as a line on stderr: "w-1: preflight: [Swap] ...".
+func (w planWarning) String() string {
+	return cmp.Or(w.Host, "cluster") + ": " + w.Phase + ": " + w.Warning
+}
+
 // planError is a host that could not be looked at, then without a phase, or a phase on a host or, then without a host, on the
 // cluster.
 type planError struct {
@@ -58,7 +71,7 @@ type planError struct {
 func newPlanDocument(c *cluster.Cluster, p workflow.Plan, err error) planDocument {
 	d := planDocument{
 		APIVersion: planVersion, Cluster: c.Config.Metadata.Name, KubernetesVersion: c.Config.Spec.KubernetesVersion,
-		Changes: p.Changes(), Hosts: []planHost{}, ClusterPhases: []planPhase{}, Errors: []planError{},
+		Changes: p.Changes(), Hosts: []planHost{}, ClusterPhases: []planPhase{}, Warnings: []planWarning{}, Errors: []planError{},
 	}
 	for _, h := range c.Config.Spec.Hosts {
 		d.Hosts = append(d.Hosts, planHost{Name: hostName(h), Phases: []planPhase{}})
@@ -69,7 +82,13 @@ func newPlanDocument(c *cluster.Cluster, p workflow.Plan, err error) planDocumen
 	}
 	for _, phase := range p.Phases {
 		for _, at := range phase.Hosts {
-			d.add(cmp.Or(names[at.Host], at.Host), phase.Name, at.Changes)
+			host := cmp.Or(names[at.Host], at.Host)
+			d.add(host, phase.Name, at.Changes)
+			for _, text := range at.Warnings {
+				if w := (planWarning{host, phase.Name, text}); !slices.Contains(d.Warnings, w) { // steps of one name may look twice
+					d.Warnings = append(d.Warnings, w)
+				}
+			}
 		}
 	}
 	for _, e := range flatten(err) {

@@ -53,6 +53,13 @@ func (p *planned) on(name, phase string, changes ...string) *planned {
 	return p
 }
 
+// warns adds what the phase that was added last tells.
+func (p *planned) warns(text string) *planned {
+	at := &p.plan.Phases[len(p.plan.Phases)-1].Hosts[0]
+	at.Warnings = append(at.Warnings, text)
+	return p
+}
+
 // diff gives the last change a diff.
 func (p *planned) diff(text string) *planned {
 	changes := p.plan.Phases[len(p.plan.Phases)-1].Hosts[0].Changes
@@ -76,6 +83,10 @@ func plans(t testing.TB) map[string]*planned {
 	five := func() *planned { return newPlanned(t, "cp-1", "cp-2", "cp-3", "w-1", "w-2") }
 
 	nothing := five().on("cp-1", "kubelet").on("w-1", "kubelet").on("", "addons")
+
+	warned := five().on("w-1", "preflight").warns("[ClockSkew] the clock is 6s behind; hint: set it").
+		on("w-1", "preflight").warns("[ClockSkew] the clock is 6s behind; hint: set it").warns("[Swap] swap is on").
+		on("", "addons").warns("coredns is not waited for")
 
 	edited := five().
 		on("cp-2", "control-plane", "update /etc/kubernetes/manifests/kube-apiserver.yaml (content)").
@@ -115,7 +126,7 @@ func plans(t testing.TB) map[string]*planned {
 
 	lost := newPlanned(t, "cp-1")
 	lost.err = errors.New("two hosts are one")
-	return map[string]*planned{"nothing": nothing, "edited": edited, "bare": bare, "half": half, "lost": lost}
+	return map[string]*planned{"nothing": nothing, "warned": warned, "edited": edited, "bare": bare, "half": half, "lost": lost}
 }
 
 func TestWritePlan(t *testing.T) {
@@ -181,7 +192,7 @@ func TestPlanSchema(t *testing.T) {
 		}
 	}
 	doc := decodeJSON(t, []byte(`{"apiVersion": "myadm.dev/plan/v1", "cluster": "", "kubernetesVersion": "", "changes": 1,
-		"summary": {"create": 0, "update": 0, "delete": 0, "run": 0}, "hosts": [], "clusterPhases": [{"name": "p", "changes": [{"action": "burn", "object": "o"}]}], "errors": []}`))
+		"summary": {"create": 0, "update": 0, "delete": 0, "run": 0}, "hosts": [], "clusterPhases": [{"name": "p", "changes": [{"action": "burn", "object": "o"}]}], "warnings": [], "errors": []}`))
 	if schema.Validate(doc) == nil {
 		t.Error("an action may be any word")
 	}
@@ -204,6 +215,8 @@ func TestPlanTellsItsEnd(t *testing.T) {
 		stderr     bool
 	}{
 		{"nothing", false, true, exitDone, false},
+		{"warned", false, true, exitDone, true},
+		{"warned", true, true, exitDone, true},
 		{"edited", false, false, exitDone, false},
 		{"edited", false, true, exitChanges, false},
 		{"edited", true, true, exitChanges, false},
@@ -217,7 +230,7 @@ func TestPlanTellsItsEnd(t *testing.T) {
 				flags.output.format = "json"
 			}
 			var out, errs bytes.Buffer
-			err := flags.tell(Streams{Out: &out}, p.document(), p.err)
+			err := flags.tell(Streams{Out: &out, Err: &errs}, p.document(), p.err)
 			if code := exitCode(t.Context(), err); code != tt.want {
 				t.Errorf("it ends with %d, %v", code, err)
 			}
@@ -228,6 +241,18 @@ func TestPlanTellsItsEnd(t *testing.T) {
 				t.Errorf("it tells %q, and besides %q", out.String(), errs.String())
 			}
 		})
+	}
+}
+
+func TestPlanTellsWarnings(t *testing.T) {
+	var out, errs bytes.Buffer
+	if err := new(planFlags).tell(Streams{Out: &out, Err: &errs}, plans(t)["warned"].document(), nil); err != nil {
+		t.Fatal(err)
+	}
+	want := "warning: w-1: preflight: [ClockSkew] the clock is 6s behind\n  hint: set it\n" +
+		"warning: w-1: preflight: [Swap] swap is on\nwarning: cluster: addons: coredns is not waited for\n"
+	if errs.String() != want || strings.Contains(out.String(), "Swap") {
+		t.Errorf("stderr has\n%sand stdout\n%s", errs.String(), out.String())
 	}
 }
 

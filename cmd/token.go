@@ -14,6 +14,7 @@ import (
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/kube"
+	"github.com/myadm/myadm/workflow"
 )
 
 func newTokenCommand(streams Streams) *cobra.Command {
@@ -53,6 +54,7 @@ func newTokenCreateCommand(streams Streams) *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runTokenCreate(cmd.Context(), streams, flags) },
 	}
+	keepLog(cmd)
 	flags.register(cmd)
 	flags.output.register(cmd)
 	f := cmd.Flags()
@@ -70,6 +72,7 @@ func runTokenCreate(ctx context.Context, streams Streams, flags tokenFlags) erro
 	if err != nil {
 		return err
 	}
+	streams.journal.hide(token.Reveal())
 	spec := kube.TokenSpec{Token: token, TTL: flags.ttl, Usages: flags.usages, Groups: flags.groups, Description: flags.description}
 	if err := spec.Validate(); err != nil {
 		return usageError{err}
@@ -86,6 +89,7 @@ func runTokenCreate(ctx context.Context, streams Streams, flags tokenFlags) erro
 	if err := client.CreateToken(ctx, spec, c.Now()); err != nil {
 		return err
 	}
+	streams.journal.changed(workflow.Create, "bootstrap token "+token.ID)
 	switch {
 	case flags.output.json():
 		return writeJSON(streams.Out, struct {
@@ -186,11 +190,17 @@ func newTokenDeleteCommand(streams Streams) *cobra.Command {
 		Args:    asUsage(cobra.MinimumNArgs(1)),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runTokenDelete(cmd.Context(), streams, t, args) },
 	}
+	keepLog(cmd)
 	t.register(cmd)
 	return cmd
 }
 
 func runTokenDelete(ctx context.Context, streams Streams, t target, tokens []string) error {
+	for _, token := range tokens {
+		if _, secret, whole := strings.Cut(token, "."); whole {
+			streams.journal.hide(secret)
+		}
+	}
 	c, client, err := t.connect(ctx, streams)
 	if err != nil {
 		return err
@@ -198,7 +208,12 @@ func runTokenDelete(ctx context.Context, streams Streams, t target, tokens []str
 	defer c.Close()
 	var errs []error
 	for _, token := range tokens {
-		errs = append(errs, client.DeleteToken(ctx, token))
+		if err := client.DeleteToken(ctx, token); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		id, _, _ := strings.Cut(token, ".")
+		streams.journal.changed(workflow.Delete, "bootstrap token "+id)
 	}
 	return errors.Join(errs...)
 }

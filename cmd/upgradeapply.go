@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -164,6 +165,13 @@ func (f *upgradeFlags) tellPlan(ctx context.Context, streams Streams, steps []wo
 	plan, err := runner.Plan(ctx, steps...)
 	if err != nil {
 		return err
+	}
+	for _, p := range plan.Phases {
+		for _, h := range p.Hosts {
+			for _, text := range h.Warnings {
+				streams.note(slog.LevelWarn, planWarning{h.Host, p.Name, text}.String())
+			}
+		}
 	}
 	if f.output.json() {
 		return writeJSON(streams.Out, plan)

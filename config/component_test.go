@@ -42,6 +42,16 @@ spec:
 			t.Errorf("kubeadm is told %q:\n%s", unknown, data)
 		}
 	}
+	if needed := c.NeededFiles(); len(needed) > 0 {
+		t.Errorf("the document places %v itself", needed)
+	}
+	var joined Cluster // by token: what the cluster tells is all that is known
+	if err := FromKubeadm(data, &joined); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]NeededFile{{"spec.apiServer.extraVolumes[0]", "/etc/audit.yaml"}}, joined.NeededFiles()); diff != "" {
+		t.Errorf("files that a host without the document needs (-want +got):\n%s", diff)
+	}
 	was := *c
 	if err := FromKubeadm(data, c); err != nil {
 		t.Fatal(err)

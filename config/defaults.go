@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 )
@@ -38,6 +39,13 @@ func SetDefaults(c *Cluster) {
 			s.Hosts[i].Roles = []Role{RoleWorker}
 		}
 	}
+	for _, component := range c.components() {
+		for i := range component.ExtraVolumes {
+			if v := &component.ExtraVolumes[i]; v.File != "" {
+				fill(&v.PathType, corev1.HostPathFile) // so that no component starts without it, also where nobody has placed it
+			}
+		}
+	}
 	fillLoadBalancer(s)
 }
 
@@ -53,6 +61,9 @@ func fill[T comparable](p *T, def T) {
 func (c *Cluster) withDefaults() *Cluster {
 	d := *c
 	d.Spec.Hosts = slices.Clone(d.Spec.Hosts)
+	for _, component := range d.components() {
+		component.ExtraVolumes = slices.Clone(component.ExtraVolumes)
+	}
 	SetDefaults(&d)
 	return &d
 }

@@ -93,6 +93,8 @@ type Host struct {
 	SSH              SSH               `json:"ssh,omitzero"`
 	Labels           map[string]string `json:"labels,omitempty"` // of the Node
 	Taints           []corev1.Taint    `json:"taints,omitzero"`  // of the Node; default for a control plane without the role worker: its NoSchedule taint; []: none
+
+	FlagLabels []string `json:"-"` // names of Labels that a command line gives, and not the document
 }
 
 // HasRole reports whether the host has the role.
@@ -136,7 +138,7 @@ type HostPathMount struct {
 	HostPath  string              `json:"hostPath"`           // an absolute path
 	MountPath string              `json:"mountPath"`          // an absolute path in the container
 	ReadOnly  bool                `json:"readOnly,omitempty"` // the container cannot write there
-	PathType  corev1.HostPathType `json:"pathType,omitempty"` // what must be at the path, or is made there; default: no check
+	PathType  corev1.HostPathType `json:"pathType,omitempty"` // what must be at the path, or is made there; default: no check, and File with a file
 
 	// File is on the operator's machine, relative to the document: what stands at HostPath on every control plane, for root
 	// alone. The component is started anew when it changes.

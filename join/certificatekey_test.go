@@ -2,6 +2,7 @@ package join
 
 import (
 	"crypto/rand"
+	"errors"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
+	"github.com/myadm/myadm/workflow"
 )
 
 var kubeadmCerts = kube.Ref{APIVersion: "v1", Kind: "Secret", Namespace: "kube-system", Name: "kubeadm-certs"}
@@ -198,5 +200,35 @@ func TestEtcdThatIsNotFound(t *testing.T) {
 	})
 	if _, err := connectEtcd(t.Context(), client, n.joiners[0], certs.Files{}); err == nil || !strings.Contains(err.Error(), "found no pod of etcd") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A file that the cluster's document has for its API servers does not come with a token: the host is refused, untouched.
+func TestControlPlaneWithoutADocumentsFile(t *testing.T) {
+	n := newRealm(t, config.LoadBalancerNodeLocal, nil, "cp-2")
+	n.cluster.Config.Spec.APIServer.ExtraVolumes = []config.HostPathMount{
+		{Name: "audit", File: "audit.yaml", HostPath: "/etc/audit.yaml", MountPath: "/etc/audit.yaml"},
+	}
+	config.SetDefaults(n.cluster.Config)
+	run(t, phases.UploadConfig(n.cluster))
+	key := n.uploaded(t)
+	c := n.withoutControlPlane()
+	c.Now = n.cluster.Now
+	opts := n.byToken(t)
+	opts.CertificateKey = key
+	j, err := Prepare(t.Context(), c, nil, n.joiners, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := n.fakes["cp-2"]
+	f.OnPrefix("sh", "-c") // the survey of preflight, which finds nothing
+	runner := workflow.Runner{Only: []string{"preflight"}}
+	_, err = runner.Run(t.Context(), Steps(c, n.joiners, nil, j, opts)...)
+	var refused *phases.PreflightError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "/etc/audit.yaml is not there") || !strings.Contains(err.Error(), "myadm apply -f") {
+		t.Errorf("got %v", err)
+	}
+	if len(f.Writes()) > 0 {
+		t.Errorf("wrote %q", f.Writes())
 	}
 }

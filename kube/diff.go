@@ -18,6 +18,9 @@ type Difference struct {
 	Create bool     // it is not there yet
 	Paths  []string // the fields that would change, sorted: "data[config.conf]", "spec.template.spec.containers[coredns].image"
 
+	// Removes are, of some Paths, what people call the thing that goes: "label disk". Only a Node's marks have such names.
+	Removes map[string]string
+
 	was, is map[string]any // the object, or what of it is compared; was is nil for one to Create
 }
 

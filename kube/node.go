@@ -19,6 +19,12 @@ type NodeMarks struct {
 	Taints       []corev1.Taint // one of the same key and effect is replaced
 	RemoveLabels []string
 	RemoveTaints []corev1.Taint // matched by key and effect
+
+	// Given are those of Labels and Taints that go when a later call does not give them. The Node remembers them. Without it
+	// nothing is remembered, and what was remembered stays.
+	Given *GivenMarks
+
+	record string // Given, as the Node keeps it
 }
 
 // DiffNode says what MarkNode would change: no more than one Difference. A node that is not there is one to Create, since
@@ -32,10 +38,25 @@ func DiffNode(ctx context.Context, r Reader, name string, marks NodeMarks) ([]Di
 	if err != nil {
 		return nil, err
 	}
+	if marks, err = marks.settled(node); err != nil {
+		return nil, err
+	}
 	if _, paths := marks.patch(node); len(paths) > 0 {
-		return []Difference{{Object: ref, Paths: paths, was: marksOn(node), is: marksOn(marks.on(node))}}, nil
+		return []Difference{{Object: ref, Paths: paths, Removes: marks.removes(), was: marksOn(node), is: marksOn(marks.on(node))}}, nil
 	}
 	return nil, nil
+}
+
+// removes are what goes from a node, by their paths.
+func (m NodeMarks) removes() map[string]string {
+	names := map[string]string{}
+	for _, key := range m.RemoveLabels {
+		names[labelPath(key)] = "label " + key
+	}
+	for _, t := range m.RemoveTaints {
+		names[taintPath(t)] = "taint " + t.Key + ":" + string(t.Effect)
+	}
+	return names
 }
 
 // on is the node as the marks make it.
@@ -43,6 +64,12 @@ func (m NodeMarks) on(node *corev1.Node) *corev1.Node {
 	node = node.DeepCopy()
 	if node.Labels == nil {
 		node.Labels = map[string]string{}
+	}
+	if m.Given != nil {
+		if node.Annotations == nil {
+			node.Annotations = map[string]string{}
+		}
+		node.Annotations[recordAnnotation] = m.record
 	}
 	maps.Copy(node.Labels, m.Labels)
 	for _, key := range m.RemoveLabels {
@@ -54,7 +81,11 @@ func (m NodeMarks) on(node *corev1.Node) *corev1.Node {
 
 // marksOn are the parts of a node that marks are about.
 func marksOn(node *corev1.Node) map[string]any {
-	return map[string]any{"metadata": map[string]any{"labels": node.Labels}, "spec": map[string]any{"taints": node.Spec.Taints}}
+	meta := map[string]any{"labels": node.Labels}
+	if record := node.Annotations[recordAnnotation]; record != "" {
+		meta["annotations"] = map[string]any{recordAnnotation: record}
+	}
+	return map[string]any{"metadata": meta, "spec": map[string]any{"taints": node.Spec.Taints}}
 }
 
 // MarkNode makes the marks, and writes nothing if they are there. node.spec.taints is an atomic list for server-side apply,
@@ -63,6 +94,10 @@ func marksOn(node *corev1.Node) map[string]any {
 func (c *Client) MarkNode(ctx context.Context, name string, marks NodeMarks) error {
 	return c.retry(ctx, func() error {
 		node, err := Get[corev1.Node](ctx, c, nodeRef(name))
+		if err != nil {
+			return err
+		}
+		marks, err := marks.settled(node)
 		if err != nil {
 			return err
 		}
@@ -89,7 +124,12 @@ func (c *Client) DeleteNode(ctx context.Context, name string) error {
 
 func nodeRef(name string) Ref { return Ref{APIVersion: "v1", Kind: "Node", Name: name} }
 
-// patch is the JSON merge patch that makes the marks, and the paths that it changes, sorted.
+func labelPath(key string) string { return "metadata.labels[" + key + "]" }
+
+func taintPath(t corev1.Taint) string { return "spec.taints[" + t.Key + ":" + string(t.Effect) + "]" }
+
+// patch is the JSON merge patch that makes the marks, and the paths that it changes, sorted. Of the record it says nothing
+// where other paths tell why that changes.
 func (m NodeMarks) patch(node *corev1.Node) (patch map[string]any, paths []string) {
 	labels := map[string]any{}
 	for key, value := range m.Labels {
@@ -97,17 +137,18 @@ func (m NodeMarks) patch(node *corev1.Node) (patch map[string]any, paths []strin
 			labels[key] = value
 		}
 	}
+	meta := map[string]any{}
 	for _, key := range m.RemoveLabels {
 		if _, ok := node.Labels[key]; ok {
 			labels[key] = nil
+			meta["resourceVersion"] = node.ResourceVersion // with another value it might not have to go
 		}
 	}
-	meta := map[string]any{}
 	patch = map[string]any{"metadata": meta}
 	if len(labels) > 0 {
 		meta["labels"] = labels
 		for _, key := range slices.Sorted(maps.Keys(labels)) {
-			paths = append(paths, "metadata.labels["+key+"]")
+			paths = append(paths, labelPath(key))
 		}
 	}
 	if taints, changed := m.taints(node.Spec.Taints); len(changed) > 0 {
@@ -115,15 +156,24 @@ func (m NodeMarks) patch(node *corev1.Node) (patch map[string]any, paths []strin
 		meta["resourceVersion"] = node.ResourceVersion // the list is written whole, so it has to be the one that was read
 		paths = append(paths, changed...)
 	}
+	if have, there := node.Annotations[recordAnnotation]; m.Given != nil && (have != m.record || there && m.record == "") {
+		record := map[string]any{recordAnnotation: m.record}
+		if m.record == "" {
+			record[recordAnnotation] = nil
+		}
+		meta["annotations"] = record
+		if len(paths) == 0 {
+			paths = []string{"metadata.annotations[" + recordAnnotation + "]"}
+		}
+	}
 	return patch, paths
 }
 
 // taints is the whole list as it should be, and the paths that differ.
 func (m NodeMarks) taints(have []corev1.Taint) (all []corev1.Taint, paths []string) {
-	path := func(t corev1.Taint) string { return "spec.taints[" + t.Key + ":" + string(t.Effect) + "]" }
 	for _, t := range have {
 		if slices.ContainsFunc(m.RemoveTaints, func(r corev1.Taint) bool { return r.MatchTaint(&t) }) {
-			paths = append(paths, path(t))
+			paths = append(paths, taintPath(t))
 			continue
 		}
 		all = append(all, t)
@@ -138,7 +188,7 @@ func (m NodeMarks) taints(have []corev1.Taint) (all []corev1.Taint, paths []stri
 		default:
 			continue
 		}
-		paths = append(paths, path(want))
+		paths = append(paths, taintPath(want))
 	}
 	slices.Sort(paths)
 	return all, paths

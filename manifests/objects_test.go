@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/manifests"
@@ -318,6 +319,7 @@ func TestNodeMarks(t *testing.T) {
 		{"worker", config.Host{Roles: []config.Role{config.RoleWorker}}, map[string]string{}, nil},
 		{"control plane", config.Host{Roles: []config.Role{config.RoleControlPlane}}, cp, []corev1.Taint{noSchedule}},
 		{"both", config.Host{Roles: []config.Role{config.RoleControlPlane, config.RoleWorker}}, cp, nil},
+		{"control plane without taints", config.Host{Roles: []config.Role{config.RoleControlPlane}, Taints: []corev1.Taint{}}, cp, nil},
 		{"with its own", config.Host{
 			Roles:  []config.Role{config.RoleControlPlane},
 			Labels: map[string]string{"zone": "a", key: "x"},
@@ -330,8 +332,23 @@ func TestNodeMarks(t *testing.T) {
 		if diff := cmp.Diff(test.labels, labels); diff != "" {
 			t.Errorf("%s: labels (-want +got):\n%s", test.name, diff)
 		}
-		if diff := cmp.Diff(test.taints, taints); diff != "" {
+		if diff := cmp.Diff(test.taints, taints, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: taints (-want +got):\n%s", test.name, diff)
+		}
+		// What a node loses with the document is what the document has given it; role and kubelet give theirs by themselves.
+		test.host.Labels = maps.Clone(test.host.Labels)
+		if test.host.Labels == nil {
+			test.host.Labels = map[string]string{}
+		}
+		maps.Copy(test.host.Labels, map[string]string{"kubernetes.io/hostname": "h", "kubernetes.io/arch": "amd64"})
+		want := maps.Clone(test.labels)
+		maps.DeleteFunc(want, func(name, _ string) bool { return name != "zone" })
+		labels, taints = manifests.RevocableMarks(test.host)
+		if diff := cmp.Diff(want, labels); diff != "" {
+			t.Errorf("%s: labels that may go (-want +got):\n%s", test.name, diff)
+		}
+		if diff := cmp.Diff(test.taints, taints, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: taints that may go (-want +got):\n%s", test.name, diff)
 		}
 	}
 }

@@ -18,14 +18,15 @@ import (
 )
 
 // MarkNodes gives nodes the labels and taints of their roles and of the document; their kubelets set some of them, and
-// only once, at registration. A node that has not registered yet is waited for, as long as patience.
+// only once, at registration. What the document does not give any more goes, if the Node's record says that a document gave
+// it; without a document nothing does. A node that has not registered yet is waited for, as long as patience.
 func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration) workflow.Phase {
 	return workflow.Phase{
 		Name:  "mark-nodes",
 		Short: "label and taint the nodes",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			name, marks := marksOf(c.Node(r))
+			name, marks := marksOf(c, c.Node(r))
 			client, err := c.Kube(ctx)
 			if errors.Is(err, cluster.ErrNoCluster) {
 				return []workflow.Change{{Action: workflow.Update, Object: "Node " + name, Detail: "labels and taints"}}, nil
@@ -40,7 +41,7 @@ func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 			return changesOf(ctx, differences)
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			name, marks := marksOf(c.Node(h))
+			name, marks := marksOf(c, c.Node(h))
 			client, err := c.Kube(ctx)
 			if err != nil {
 				return err
@@ -53,9 +54,13 @@ func MarkNodes(c *cluster.Cluster, nodes []*cluster.Node, patience time.Duration
 	}
 }
 
-func marksOf(n *cluster.Node) (name string, marks kube.NodeMarks) {
-	labels, taints := manifests.NodeMarks(n.Spec)
-	return n.Spec.Name, kube.NodeMarks{Labels: labels, Taints: taints}
+func marksOf(c *cluster.Cluster, n *cluster.Node) (name string, marks kube.NodeMarks) {
+	marks.Labels, marks.Taints = manifests.NodeMarks(n.Spec)
+	if c.Config.Described() { // else what is not said is not meant to go
+		labels, taints := manifests.RevocableMarks(n.Spec)
+		marks.Given = &kube.GivenMarks{Labels: labels, Taints: taints}
+	}
+	return n.Spec.Name, marks
 }
 
 // nodeRef names a Node.

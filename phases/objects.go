@@ -62,7 +62,7 @@ func diffObjects(ctx context.Context, r kube.Reader, objects []*unstructured.Uns
 func changesOf(ctx context.Context, differences []kube.Difference) ([]workflow.Change, error) {
 	var changes []workflow.Change
 	for _, d := range differences {
-		change := workflow.Change{Action: workflow.Update, Object: d.Object.String(), Detail: strings.Join(d.Paths, ", ")}
+		change := workflow.Change{Action: workflow.Update, Object: d.Object.String(), Detail: differs(d)}
 		if d.Create {
 			change.Action, change.Detail = workflow.Create, ""
 		}
@@ -76,6 +76,17 @@ func changesOf(ctx context.Context, differences []kube.Difference) ([]workflow.C
 		changes = append(changes, change)
 	}
 	return changes, nil
+}
+
+// differs names what would be another one: its fields, or, of what goes, its name.
+func differs(d kube.Difference) string {
+	words := slices.Clone(d.Paths)
+	for i, path := range words {
+		if name, ok := d.Removes[path]; ok {
+			words[i] = "remove " + name
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // createAll is all objects as changes, for a cluster that is not there yet.

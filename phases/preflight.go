@@ -2,6 +2,7 @@ package phases
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -231,13 +232,15 @@ func (s *survey) hasRole(roles []config.Role) bool {
 func preflight(ctx context.Context, c *cluster.Cluster, n *cluster.Node, opts PreflightOptions) ([]Finding, error) {
 	var reach []Finding
 	var wg sync.WaitGroup
-	var external, runtime []Finding
+	var external, runtime, files []Finding
+	var filesErr error
 	wg.Go(func() { reach = unreachable(ctx, n, slices.Concat(opts.Dial, peers(c, n))) })
 	wg.Go(func() { external = judgeExternalEtcd(ctx, c, n) })
 	wg.Go(func() { runtime = judgeRuntime(ctx, c, n) })
+	wg.Go(func() { files, filesErr = judgeFiles(ctx, c, n) })
 	s, err := takeSurvey(ctx, n.Host, c.Config.Spec.Etcd.DataDir)
 	wg.Wait()
-	if err != nil {
+	if err := cmp.Or(err, filesErr); err != nil {
 		return nil, err
 	}
 	s.node, s.cluster = n, c
@@ -250,7 +253,7 @@ func preflight(ctx context.Context, c *cluster.Cluster, n *cluster.Node, opts Pr
 	for _, rule := range rules {
 		all = append(all, rule(s)...)
 	}
-	return slices.Concat(all, runtime, reach, external), nil
+	return slices.Concat(all, runtime, files, reach, external), nil
 }
 
 func hasOtherCA(ctx context.Context, r host.Reader, ca []byte) (bool, error) {

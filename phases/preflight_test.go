@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
@@ -37,6 +39,15 @@ func newGround(t testing.TB) *ground {
 		})
 	}
 	return &ground{c: c, cp: c.Nodes[0], w: c.Nodes[1], cm: machines[0], wm: machines[1]}
+}
+
+// needFile has the API server need files of its host, as a cluster tells of those that a document has for it.
+func needFile(c *cluster.Cluster, paths ...string) {
+	for _, path := range paths {
+		c.Config.Spec.APIServer.ExtraVolumes = append(c.Config.Spec.APIServer.ExtraVolumes, config.HostPathMount{
+			Name: "v" + strings.ReplaceAll(filepath.Base(path), ".", "-"), HostPath: path, MountPath: path, PathType: corev1.HostPathFile,
+		})
+	}
 }
 
 func TestPreflightFindings(t *testing.T) {
@@ -128,6 +139,26 @@ func TestPreflightFindings(t *testing.T) {
 			put(g.wm, foreignContainerd)
 		}, "", "", false, ""},
 		{"a containerd of somebody else's beside ours", func(g *ground) { put(g.wm, foreignContainerd, manifestContainerdUnit) }, "", "", false, ""},
+
+		{"a file of a component's that is not there", func(g *ground) { needFile(g.c, "/etc/audit.yaml") }, "cp-1", "File", refused,
+			"spec.apiServer.extraVolumes[0]: /etc/audit.yaml is not there, and without it the component does not start; hint: "},
+		{"a folder in place of a component's file", func(g *ground) {
+			needFile(g.c, "/etc/audit.yaml")
+			g.cm.Mkdir("/etc/audit.yaml", 0o755)
+		}, "cp-1", "File", refused, "/etc/audit.yaml is a folder"},
+		{"a file of a component's that is there", func(g *ground) {
+			needFile(g.c, "/etc/audit.yaml")
+			put(g.cm, "/etc/audit.yaml")
+		}, "", "", false, ""},
+		{"a file of a component's that the document places", func(g *ground) {
+			needFile(g.c, "/etc/audit.yaml")
+			g.c.Config.Spec.APIServer.ExtraVolumes[0].File = "audit.yaml"
+		}, "", "", false, ""},
+		{"files of components that myadm makes", func(g *ground) { needFile(g.c, config.PKIDir+"/ca.crt", config.SchedulerConf) }, "", "", false, ""},
+		{"a file that is gone from a control plane that runs", func(g *ground) {
+			needFile(g.c, "/etc/audit.yaml")
+			put(g.cm, config.ManifestsDir+"/kube-apiserver.yaml")
+		}, "", "", false, ""},
 
 		{"registries and a proxy for ours", func(g *ground) {
 			g.c.Config.Spec.Proxy.HTTPSProxy = "http://ops:s3cret@proxy"

@@ -22,8 +22,9 @@ type PhasePlan struct {
 
 // HostPlan is what a phase would change on one host; the host is empty for a phase on the cluster itself.
 type HostPlan struct {
-	Host    string   `json:"host,omitempty"`
-	Changes []Change `json:"changes"`
+	Host     string   `json:"host,omitempty"`
+	Changes  []Change `json:"changes"`
+	Warnings []string `json:"warnings,omitempty"` // what Check has told by Warn
 }
 
 // Changes counts the changes of the plan.
@@ -85,7 +86,15 @@ func (r *Runner) Plan(ctx context.Context, steps ...Step) (Plan, error) {
 				if h != nil {
 					reader, entries[i].Host = h, h.Name()
 				}
-				changes, err := p.Check(ctx, reader)
+				var mu sync.Mutex // a Check may look at several things at once
+				checking := withSink(ctx, func(e Event) {
+					mu.Lock()
+					defer mu.Unlock()
+					if e.Kind == Warning {
+						entries[i].Warnings = append(entries[i].Warnings, e.Message)
+					}
+				})
+				changes, err := p.Check(checking, reader)
 				entries[i].Changes = append([]Change{}, changes...) // in JSON a list, also when it is empty
 				if err != nil {
 					errs[i] = &PhaseError{Phase: p.Name, Host: entries[i].Host, Err: err}

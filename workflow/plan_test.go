@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,6 +42,42 @@ func TestPlanTellsAllAndChangesNothing(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"a@h1"}, w.applied()); diff != "" {
 		t.Errorf("made (-want +got):\n%s", diff)
+	}
+}
+
+// A warning that a run would tell, a plan tells, too, also of a phase that then fails.
+func TestPlanKeepsWarnings(t *testing.T) {
+	w := newWorld()
+	warns := func(p workflow.Phase, err error) workflow.Phase {
+		p.Check = func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
+			where := "the cluster"
+			if r != nil {
+				where = r.Name()
+			}
+			var all sync.WaitGroup
+			for range 2 {
+				all.Go(func() { workflow.Warn(ctx, where+" is slow") })
+			}
+			workflow.Tell(ctx, "looking")
+			workflow.ReportProgress(ctx, "looking", 1, 2)
+			all.Wait()
+			return nil, err
+		}
+		return p
+	}
+	plan, err := new(workflow.Runner).Plan(t.Context(), warns(w.phase("a", hosts(t, "h1", "h2")...), errBroken), warns(w.phase("b"), nil))
+	if !errors.Is(err, errBroken) {
+		t.Error(err)
+	}
+	want := workflow.Plan{Phases: []workflow.PhasePlan{
+		{Name: "a", Hosts: []workflow.HostPlan{
+			{Host: "h1", Changes: []workflow.Change{}, Warnings: []string{"h1 is slow", "h1 is slow"}},
+			{Host: "h2", Changes: []workflow.Change{}, Warnings: []string{"h2 is slow", "h2 is slow"}},
+		}},
+		{Name: "b", Hosts: []workflow.HostPlan{{Changes: []workflow.Change{}, Warnings: []string{"the cluster is slow", "the cluster is slow"}}}},
+	}}
+	if diff := cmp.Diff(want, plan); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
