@@ -99,6 +99,23 @@ func NewServer(t testing.TB, objs ...runtime.Object) *Server {
 // Address is the server's host:port.
 func (s *Server) Address() string { return strings.TrimPrefix(s.http.URL, "https://") }
 
+// Listen has the server be at one more address, which it returns, with certificates of the caller's choice: as one of the API
+// servers of a cluster, with the cluster's PKI.
+func (s *Server) Listen(t testing.TB, conf *tls.Config) (address string) {
+	t.Helper()
+	more := httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	more.EnableHTTP2 = true
+	more.TLS = conf
+	more.Config.ErrorLog = log.New(io.Discard, "", 0)
+	more.StartTLS()
+	t.Cleanup(func() {
+		s.DropWatches()
+		more.CloseClientConnections()
+		more.Close()
+	})
+	return more.Listener.Addr().String()
+}
+
 // CA is the PEM certificate that the server is to be verified with.
 func (s *Server) CA() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
