@@ -63,11 +63,18 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look fun
 			}
 			return unsettled(ctx, c, c.Node(r), m)
 		},
-		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) (err error) {
 			n := c.Node(h)
 			m, err := look(ctx, h)
 			if err != nil {
 				return err
+			}
+			if len(m.pods) > 0 {
+				defer func() {
+					if err != nil {
+						err = errors.Join(err, returnToEndpoint(ctx, c))
+					}
+				}()
 			}
 			var ended tenures
 			m.unready = m.stays && !wasReady(ctx, c, n)
@@ -150,12 +157,7 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	e, files := m.exchange()
 	if len(m.pods) > 0 { // from here on the cluster is reached through other control planes
 		c.SetAside(n)
-		defer func() {
-			c.TakeBack()
-			if err != nil {
-				err = errors.Join(err, returnToEndpoint(ctx, c))
-			}
-		}()
+		defer c.TakeBack()
 	}
 	client, err := c.Kube(ctx)
 	if err != nil {
