@@ -198,16 +198,16 @@ var differences = []struct {
 		do:   muchDiffers,
 		want: map[string][]string{
 			"cp-1": {
-				"update " + apiServerPod, "update " + config.PKIDir + "/apiserver.key", "update " + config.PKIDir + "/apiserver.crt",
+				"update " + etcdPod, "update " + apiServerPod, "update " + config.PKIDir + "/apiserver.key", "update " + config.PKIDir + "/apiserver.crt",
 				"create " + policyFile, updateKubelet,
 			},
 			"cp-2": {
-				"update " + apiServerPod, "update " + schedulerPod, "update " + config.PKIDir + "/apiserver.key",
+				"update " + etcdPod, "update " + apiServerPod, "update " + schedulerPod, "update " + config.PKIDir + "/apiserver.key",
 				"update " + config.PKIDir + "/apiserver.crt", "create " + policyFile, updateKubelet,
 			},
 			"w-1": {updateKubelet}, "w-2": {updateKubelet},
 		},
-		ends: []string{"cp-1: " + wholeAPI, "cp-2: " + wholeAPI, "w-1:", "w-2:"},
+		ends: []string{"cp-1: etcd " + wholeAPI, "cp-2: etcd " + wholeAPI, "w-1:", "w-2:"},
 	},
 }
 
@@ -216,7 +216,9 @@ func muchDiffers(f *fleet) {
 	f.Config.Spec.APIServer = policy("rules: 1\n")
 	f.Config.Spec.Certificates.APIServerSANs = []string{"api.example.org"}
 	f.Config.Spec.Kubelet = map[string]any{"maxPods": int64(60)}
-	f.host("cp-2").lose(schedulerPod)
+	f.Config.Spec.Etcd.Patch = map[string]any{"metadata": map[string]any{"labels": map[string]any{"team": "infra"}}}
+	servers := f.ControlPlanes()
+	f.host(servers[len(servers)-1].Spec.Name).lose(schedulerPod)
 	f.host("w-2").systemctl("disable")
 }
 

@@ -79,14 +79,16 @@ func newQuorum(t *testing.T, names ...string) *quorum {
 // things that are done to its hosts.
 type fleet struct {
 	*cluster.Cluster
-	t     *testing.T
-	api   *kubetest.Server
-	hosts []*fleetHost
+	t      *testing.T
+	api    *kubetest.Server
+	client string // where the two clients of the API servers, on all hosts, tell of their health
+	hosts  []*fleetHost
 
 	mu    sync.Mutex
 	done  []string // what was done to hosts, in order, as "HOST: WHAT"
 	left  int      // things that can be done before the run ends; negative: any number
 	steps int      // steps of exchanges that can be done before the host that makes one loses its power; negative: any number
+	taken int      // steps of exchanges that were
 	end   func()   // ends the run: by its context, for what is killed has no time for more
 	kill  bool     // the end is the end of all; else it is a user's, who waits until the run has tidied up
 	late  bool     // the last thing is done, and nobody hears of it
@@ -96,6 +98,7 @@ type fleet struct {
 func newFleet(t *testing.T, q *quorum, edit func(*config.Spec)) *fleet {
 	t.Helper()
 	f := &fleet{t: t, api: kubetest.NewServer(t), left: -1, steps: -1, end: func() {}}
+	f.client = f.api.Listen(t, q.members[0].ClientTLS())
 	cfg := &config.Cluster{}
 	cfg.Spec.KubernetesVersion = newVersion
 	cfg.Spec.LoadBalancer.Type = config.LoadBalancerNodeLocal
@@ -194,11 +197,19 @@ func (f *fleet) step() bool {
 	defer f.mu.Unlock()
 	if f.steps != 0 {
 		f.steps--
+		f.taken++
 		return true
 	}
 	f.steps--
-	f.cut()
 	return false
+}
+
+// lose ends the run because the power is lost: nobody is there any more to go on.
+func (f *fleet) lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kill = true
+	f.cut()
 }
 
 // host is the host of that name.
@@ -321,7 +332,7 @@ func (f *fleet) dial(ctx context.Context, from *fleetHost, network, address, etc
 	case "10257", "10259":
 		name = map[string]string{"10257": manifests.ControllerManagerName, "10259": manifests.SchedulerName}[port]
 		if at.serves(name) {
-			to = f.api.Address()
+			to = f.client
 		}
 	case "2381":
 		if at.serves(manifests.EtcdName) {

@@ -48,6 +48,7 @@ type fleetHost struct {
 // program is what a static pod was started with: its manifest, and the files that its flags name.
 type program struct {
 	manifest string
+	image    string // empty: it is no pod
 	files    map[string]string
 }
 
@@ -218,10 +219,14 @@ func (h *fleetHost) kubelet() {
 // read is a program as it starts now, with the files that its flags and its mounts name.
 func (h *fleetHost) read(manifest []byte) program {
 	p := program{manifest: string(manifest), files: map[string]string{}}
+	if _, err := manifests.PodImage(manifest); err != nil {
+		return p
+	}
 	var pod corev1.Pod
 	if err := yaml.Unmarshal(manifest, &pod); err != nil || len(pod.Spec.Containers) == 0 {
 		return p
 	}
+	p.image = pod.Spec.Containers[0].Image
 	for _, arg := range append(pod.Spec.Containers[0].Command, pod.Spec.Containers[0].Args...) {
 		if _, at, ok := strings.Cut(arg, "="); ok && path.IsAbs(at) && path.Clean(at) == at {
 			if file, ok := h.Get(at); ok {
@@ -243,7 +248,7 @@ func (h *fleetHost) fails(name string, p program) bool {
 	if h.ill != nil && h.ill(name, p) {
 		return true
 	}
-	if _, err := manifests.PodImage([]byte(p.manifest)); err != nil {
+	if p.image == "" {
 		return true
 	}
 	if name == manifests.APIServerName {
@@ -275,8 +280,7 @@ func (h *fleetHost) programs(*hosttest.Fake, host.Cmd) ([]byte, error) {
 		case h.fails(name, p):
 			h.restarts[name] += 2
 		default:
-			image, _ := manifests.PodImage([]byte(p.manifest))
-			version, _, _ := strings.Cut(staticpod.ImageVersion(image), "-")
+			version, _, _ := strings.Cut(staticpod.ImageVersion(p.image), "-")
 			fmt.Fprintf(&b, "%s Version %s\n", name, version)
 		}
 		fmt.Fprintf(&b, "restarts:%s %s %d\n", name, name, h.restarts[name])
@@ -346,6 +350,7 @@ func (h *fleetHost) exchange(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	for _, step := range append(steps, func() { systemctl("daemon-reload") }) {
 		if !h.f.step() {
 			h.boot()
+			h.f.lose()
 			return nil, errCut
 		}
 		if step(); missing != nil {
