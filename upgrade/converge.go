@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -43,6 +44,11 @@ func (p piece) differs() bool { return p.change != nil }
 func (p piece) staged() string { return path.Join(folder, "files", p.Path) }
 func (p piece) kept() string   { return path.Join(folder, "previous-files", p.Path) }
 
+// made is there when it replaces nothing: what puts its host back is to take it away.
+func (p piece) made() string { return path.Join(folder, "made-files", p.Path) }
+
+func (p piece) isMade() bool { return p.differs() && p.change.Action == workflow.Create }
+
 // still tells whether all that changes are files that nothing has to be started anew for.
 func (m machine) still() bool {
 	return m.stays && m.kubelet == "" &&
@@ -56,7 +62,7 @@ func forget(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine)
 	if err != nil || len(found) > 0 {
 		return err
 	}
-	if err := n.Remove(ctx, append(m.keeps(), path.Join(folder, "previous-files"))...); err != nil {
+	if err := n.Remove(ctx, append(m.keeps(), path.Join(folder, "previous-files"), path.Join(folder, "made-files"))...); err != nil {
 		return fmt.Errorf("remove what an earlier run kept: %w", err)
 	}
 	return nil
@@ -149,7 +155,7 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 		})
 		g.Go(func() error {
 			files, err := phases.MemberPKI(looking, c, n, shared)
-			pki = pieces(files)
+			pki = append(pieces(files), otherPKI(files)...)
 			return err
 		})
 	}
@@ -178,6 +184,18 @@ func pieces(files phases.MemberFiles) []piece {
 		all = append(all, p)
 	}
 	return all
+}
+
+// otherPKI are the files of the PKI in which nothing is to change: an earlier run may have kept what they have replaced.
+func otherPKI(files phases.MemberFiles) []piece {
+	var others []piece
+	for _, path := range certs.Paths() {
+		kubelets := path == config.KubeletConf || path == config.KubeletClientCert
+		if !kubelets && !slices.ContainsFunc(files.Files, func(f host.File) bool { return f.Path == path }) {
+			others = append(others, piece{File: host.File{Path: path}, readers: readersOf(path)})
+		}
+	}
+	return others
 }
 
 // isKubelets tells whether the kubelet is started with a file.
@@ -238,6 +256,7 @@ func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node, upgra
 				return fmt.Errorf("%s: %w", f.Path, err)
 			}
 			p.differs = p.differs || infos[i].Mode.Perm() != f.Mode
+			p.made = !infos[i].Exists
 			pods[i] = p
 			return nil
 		})
