@@ -3,9 +3,9 @@ package upgrade
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -98,7 +98,8 @@ type fleet struct {
 func newFleet(t *testing.T, q *quorum, edit func(*config.Spec)) *fleet {
 	t.Helper()
 	f := &fleet{t: t, api: kubetest.NewServer(t), left: -1, steps: -1, end: func() {}}
-	f.client = f.api.Listen(t, q.members[0].ClientTLS())
+	own := q.members[0].ClientTLS().Certificates[0]
+	f.client = f.api.Listen(t, func() (*tls.Certificate, error) { return &own, nil })
 	cfg := &config.Cluster{}
 	cfg.Spec.KubernetesVersion = newVersion
 	cfg.Spec.LoadBalancer.Type = config.LoadBalancerNodeLocal
@@ -257,6 +258,9 @@ func (f *fleet) check() map[string][]string {
 // pods, all load balancers send to all API servers, and nothing lies about that a run has needed.
 func (f *fleet) finished() {
 	f.t.Helper()
+	if ready := wasReady(f.t.Context(), f.Cluster, f.Nodes[0]); !ready {
+		f.t.Error("the API does not say that the first node is Ready")
+	}
 	if left := f.check(); len(left) > 0 {
 		f.t.Errorf("left to do: %q", left)
 	}
@@ -282,8 +286,21 @@ func (f *fleet) finished() {
 	}
 }
 
-// state is all that lasts of the hosts: files with their modes and contents. Keys and certificates differ from run to run.
+// state is all that lasts of the hosts: files with their modes and contents, but for those of keys and certificates, which
+// differ from run to run.
 func (f *fleet) state() map[string]string {
+	all := f.wholeState()
+	for path, text := range all {
+		_, file, _ := strings.Cut(path, ":")
+		if strings.HasPrefix(file, config.PKIDir) || strings.HasSuffix(file, ".conf") && strings.HasPrefix(file, config.KubernetesDir) {
+			all[path], _, _ = strings.Cut(text, " ")
+		}
+	}
+	return all
+}
+
+// wholeState is state with all contents, and without folders.
+func (f *fleet) wholeState() map[string]string {
 	all := map[string]string{}
 	for _, h := range f.hosts {
 		infos, err := h.Sums(context.Background(), h.Paths("/")...)
@@ -291,11 +308,10 @@ func (f *fleet) state() map[string]string {
 			f.t.Fatal(err)
 		}
 		for _, i := range infos {
-			text := i.Mode.String()
-			if secret := strings.HasPrefix(i.Path, config.PKIDir) || strings.HasSuffix(i.Path, ".conf") && strings.HasPrefix(i.Path, config.KubernetesDir); !secret {
-				text += " " + i.SHA256 + i.Target
+			if i.Mode.IsDir() && i.Path != config.ManifestsDir {
+				continue
 			}
-			all[h.node.Name+":"+i.Path] = text
+			all[h.node.Name+":"+i.Path] = strings.TrimSpace(i.Mode.String() + " " + i.SHA256 + i.Target)
 		}
 	}
 	return all
@@ -345,10 +361,4 @@ func (f *fleet) dial(ctx context.Context, from *fleetHost, network, address, etc
 		return nil, fmt.Errorf("%s: connection refused", address)
 	}
 	return new(net.Dialer).DialContext(ctx, network, to)
-}
-
-// fileMode is that of a file on a host; zero when there is none.
-func (h *fleetHost) fileMode(path string) fs.FileMode {
-	file, _ := h.Get(path)
-	return file.Mode
 }

@@ -80,11 +80,11 @@ func newFleetHost(f *fleet, spec config.Host, etcdHealth string) *fleetHost {
 		return f.dial(ctx, h, network, address, etcdHealth)
 	})
 	if spec.HasRole(config.RoleControlPlane) {
-		h.apiServer = f.api.Listen(f.t, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		h.apiServer = f.api.Listen(f.t, func() (*tls.Certificate, error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			return h.runs[manifests.APIServerName].serving()
-		}})
+		})
 	}
 	return h
 }
@@ -185,7 +185,12 @@ func (h *fleetHost) starts() {
 	h.now++
 	h.started = h.now
 	at := h.now
+	conf, _ := h.Get(config.KubeletConfigFile)
+	ill := h.ill != nil && h.ill(kubelet, program{manifest: string(conf.Data)})
 	h.mu.Unlock()
+	if ill {
+		return
+	}
 	node := h.f.api.Object(nodeRef(h.node.Name))
 	status, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&corev1.NodeStatus{
 		NodeInfo:   corev1.NodeSystemInfo{KubeletVersion: newVersion},
@@ -288,7 +293,10 @@ func (h *fleetHost) programs(*hosttest.Fake, host.Cmd) ([]byte, error) {
 	if active {
 		fmt.Fprintf(&b, "kubelet Kubernetes %s\n", newVersion)
 	}
-	b.WriteString("restarts:kubelet unit 0\n")
+	if conf, _ := h.Get(config.KubeletConfigFile); h.ill != nil && h.ill(kubelet, program{manifest: string(conf.Data)}) {
+		h.restarts[kubelet] += 2
+	}
+	fmt.Fprintf(&b, "restarts:kubelet unit %d\n", h.restarts[kubelet])
 	return []byte(b.String()), nil
 }
 
@@ -398,7 +406,7 @@ func (h *fleetHost) alone(ended []string) {
 			}
 		}
 		file, ok := other.Get(manifests.HAProxyConfigPath)
-		several := len(h.f.ControlPlanes()) > 1
+		several := len(h.f.ControlPlanes()) > 1 && h.serves(manifests.APIServerName)
 		if ok && several && slices.Contains(ended, manifests.APIServerName) && strings.Contains(string(file.Data), h.node.AdvertiseAddress+":6443") {
 			h.f.t.Errorf("the API server of %s ends, and the load balancer of %s sends requests to it", h.node.Name, other.node.Name)
 		}
