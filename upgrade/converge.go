@@ -82,7 +82,7 @@ func (m machine) write(ctx context.Context, h host.Host) error {
 // started is when the kubelet was started whose word for its Node is to be waited for. In an upgrade that is known by its
 // version.
 func (m machine) started(ctx context.Context, n *cluster.Node) (time.Time, error) {
-	if !m.stays || !m.replaced {
+	if !m.stays || !m.replaced && !m.begun {
 		return time.Time{}, nil
 	}
 	return phases.KubeletStarted(ctx, n)
@@ -135,6 +135,11 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 	g.Go(func() error {
 		files, start, err := phases.MemberKubelet(looking, c, n)
 		m.kubelet, m.enable, started = start, start != "", pieces(files)
+		return err
+	})
+	g.Go(func() error {
+		infos, err := n.Stat(looking, folder)
+		m.begun = err == nil && infos[0].Exists
 		return err
 	})
 	read := make([][]piece, len(staticpod.Names))
@@ -296,6 +301,24 @@ func comparePod(name string, have, want []byte, upgrades bool) (pod, error) {
 	}
 	p.differs = !bytes.Equal(have, p.manifest)
 	return p, nil
+}
+
+// mute tells whether an earlier run was cut before the kubelet that it has started anew told the API of itself, as far as
+// anybody knows.
+func mute(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (bool, error) {
+	if !m.begun {
+		return false, nil
+	}
+	since, err := phases.KubeletStarted(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return false, err
+	}
+	reported, err := phases.Reported(ctx, client, n.Spec.Name, since)
+	return !reported, err
 }
 
 // wasReady tells whether a node is Ready, as far as anybody knows.

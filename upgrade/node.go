@@ -77,7 +77,13 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look fun
 				}()
 			}
 			var ended tenures
-			m.unready = m.stays && !wasReady(ctx, c, n)
+			if m.stays && !wasReady(ctx, c, n) {
+				silent, err := mute(ctx, c, n, m)
+				if err != nil {
+					return err
+				}
+				m.unready = !silent // else it may be the kubelet of an earlier run that is to blame
+			}
 			if len(m.changes()) > 0 {
 				ended, err = replace(ctx, c, n, m, opts)
 				m.replaced = true
@@ -109,7 +115,11 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 		changes = append(changes, workflow.Change{Action: workflow.Run, Object: name, Detail: found[name]})
 	}
 	if m.stays {
-		return changes, nil // its Node is other phases' business
+		silent, err := mute(ctx, c, n, m)
+		if silent {
+			changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + n.Spec.Name, Detail: "wait until its kubelet reports"})
+		}
+		return changes, err // all else of its Node is other phases' business
 	}
 	object := "Node " + n.Spec.Name
 	client, err := c.Kube(ctx)

@@ -54,6 +54,7 @@ type machine struct {
 	stays    bool   // pods stay on the node meanwhile: nothing changes that they run on
 	unready  bool   // the node was not Ready before, so that it need not be after
 	replaced bool   // in this run
+	begun    bool   // an earlier run was cut here, or has failed: whether its kubelet has come back nobody knows yet
 }
 
 // look reads a host's static pods and compares its binaries with the bundle's.
