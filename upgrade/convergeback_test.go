@@ -143,6 +143,7 @@ func TestPuttingBackGoesOnAfterACut(t *testing.T) {
 						at := len(f.done)
 						if mended {
 							f.host(tt.on).ill = nil
+							f.host(tt.on).starts() // systemd starts a kubelet again that has ended
 						}
 						f.again()
 						_, err := new(workflow.Runner).Run(t.Context(), f.converge(rigOptions())...)
