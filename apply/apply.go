@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/join"
@@ -172,7 +175,9 @@ func Founder(ctx context.Context, c *cluster.Cluster) (*cluster.Node, error) {
 }
 
 // Learn asks a cluster that there is for its API servers, since some may have joined without the document, and for the load
-// balancer of a document that names none. A cluster that does not answer is brought up with those of the document.
+// balancer of a document that names none. A cluster that does not answer is brought up with those of the document, unless its
+// control plane shows that it has a load balancer, of which the document would know nothing: what is down for a moment is not
+// to lose it.
 func Learn(ctx context.Context, c *cluster.Cluster) error {
 	client, err := c.Kube(ctx)
 	if errors.Is(err, cluster.ErrNoCluster) {
@@ -185,8 +190,13 @@ func Learn(ctx context.Context, c *cluster.Cluster) error {
 	defer cancel()
 	ref := kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: manifests.MyadmConfigName}
 	ours, err := kube.Get[corev1.ConfigMap](asking, client, ref)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case kube.NotFound(err): // myadm has not made it
+		return nil
+	case err != nil:
+		return unheard(ctx, c, err)
 	}
 	settings, err := manifests.ReadMyadmConfig(ours.Data)
 	if err != nil {
@@ -197,6 +207,49 @@ func Learn(ctx context.Context, c *cluster.Cluster) error {
 		c.Config.Spec.LoadBalancer = settings.LoadBalancer
 	}
 	return nil
+}
+
+// unheard refuses a document that names no load balancer for a cluster that could not be asked, where a control plane shows
+// that there is one.
+func unheard(ctx context.Context, c *cluster.Cluster, cause error) error {
+	if c.Config.Spec.LoadBalancer.Type != "" {
+		return nil
+	}
+	for _, n := range c.ControlPlanes() {
+		shows, err := showsBalancer(ctx, c, n)
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.Name(), err)
+		}
+		if shows != "" {
+			return fmt.Errorf("%s: %s, so that the cluster has a load balancer of which the document says nothing, and its API cannot be asked for it: %w; hint: wait until the API answers, or write spec.loadBalancer as it was",
+				n.Name(), shows, cause)
+		}
+	}
+	return nil
+}
+
+// showsBalancer is what on a control plane shows that its cluster has a load balancer; empty when nothing does.
+func showsBalancer(ctx context.Context, c *cluster.Cluster, n *cluster.Node) (string, error) {
+	pod := manifests.StaticPodPath(manifests.HAProxyName)
+	infos, err := n.Stat(ctx, pod)
+	if err != nil {
+		return "", err
+	}
+	if infos[0].Exists {
+		return pod + " is there", nil
+	}
+	admin, err := n.ReadFile(ctx, config.AdminConf)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	own := net.JoinHostPort(n.Spec.AdvertiseAddress, strconv.Itoa(int(c.Config.Spec.APIServerPort)))
+	if _, differs, err := certs.PointAt(admin, "https://"+own); err == nil && differs { // what nobody can read is written anew
+		return config.AdminConf + " does not lead to its own API server", nil
+	}
+	return "", nil
 }
 
 const learnTimeout = 5 * time.Second

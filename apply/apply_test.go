@@ -128,6 +128,12 @@ func TestCheckVersion(t *testing.T) {
 	}
 }
 
+// adminConf is a kubeconfig for a server.
+func adminConf(server string) string {
+	return "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: \"" + server + "\"}}]\nusers: [{name: a, user: {}}]\n" +
+		"contexts: [{name: a, context: {cluster: a, user: a}}]\ncurrent-context: a\n"
+}
+
 func TestLearn(t *testing.T) {
 	const known = "10.0.0.1:6443,10.0.0.7:6443"
 	refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
@@ -141,6 +147,22 @@ func TestLearn(t *testing.T) {
 		{"a cluster that has more control planes than the document", known, func(*hosttest.Fake) {}, []string{"10.0.0.1:6443", "10.0.0.7:6443"}, ""},
 		{"one that myadm has not made", "", func(*hosttest.Fake) {}, []string{"10.0.0.1:6443"}, ""},
 		{"one that is down", known, func(f *hosttest.Fake) { f.OnDial(refuse) }, []string{"10.0.0.1:6443"}, ""},
+		{"one that is down, with a load balancer on its hosts", known, func(f *hosttest.Fake) {
+			f.OnDial(refuse)
+			put(f, manifests.StaticPodPath(manifests.HAProxyName), "pod")
+		}, nil, "cp-1: /etc/kubernetes/manifests/haproxy.yaml is there, so that the cluster has a load balancer of which the document says nothing"},
+		{"one that is down, behind somebody's load balancer", known, func(f *hosttest.Fake) {
+			f.OnDial(refuse)
+			put(f, config.AdminConf, adminConf("https://api.example.org:6443"))
+		}, nil, "cp-1: /etc/kubernetes/admin.conf does not lead to its own API server"},
+		{"one that is down, and stands alone", known, func(f *hosttest.Fake) {
+			f.OnDial(refuse)
+			put(f, config.AdminConf, adminConf("https://10.0.0.1:6443"))
+		}, []string{"10.0.0.1:6443"}, ""},
+		{"one that is down, of which somebody has edited a kubeconfig", known, func(f *hosttest.Fake) {
+			f.OnDial(refuse)
+			put(f, config.AdminConf, "[")
+		}, []string{"10.0.0.1:6443"}, ""},
 		{"none", known, func(f *hosttest.Fake) { f.Delete(config.SuperAdminConf) }, []string{"10.0.0.1:6443"}, ""},
 		{"what nobody can read", "here", func(*hosttest.Fake) {}, nil, "ConfigMap kube-system/myadm-config: key apiServers: "},
 	} {

@@ -50,7 +50,7 @@ func newMachine(t testing.TB, name string) *machine {
 		containerd: containerd{images: map[string]string{}},
 		survey:     surveyed{freeKiB: 100 << 20},
 	}
-	f.OnPrefix("sh", "-c", unitScript, "sh").Do(m.showUnit)
+	f.OnPrefix("sh", "-c", UnitScript, "sh").Do(m.showUnit)
 	f.OnPrefix("install", "-d", "-m").Changes().Do(func(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 		mode, err := strconv.ParseUint(cmd.Argv[3], 8, 32)
 		f.Mkdir(cmd.Argv[4], fs.FileMode(mode))
@@ -166,7 +166,7 @@ func (m *machine) chmod(path string, mode fs.FileMode) {
 	m.Put(host.File{Path: path, Mode: mode, Data: f.Data})
 }
 
-// showUnit is unitScript.
+// showUnit is UnitScript.
 func (m *machine) showUnit(f *hosttest.Fake, cmd host.Cmd) ([]byte, error) {
 	unit, files := cmd.Argv[4], cmd.Argv[5:]
 	out, err := f.Query(context.Background(), host.Command("systemctl", "show", "-p", "LoadState,ActiveState,UnitFileState,NeedDaemonReload", unit))

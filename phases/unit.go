@@ -18,8 +18,9 @@ type unit struct {
 
 func (u unit) object() string { return "unit " + u.name }
 
-// unitScript prints what systemd knows of the unit $1, then the times in which the other arguments were last written.
-const unitScript = `
+// UnitScript is what phases ask a host about a unit. It prints what systemd knows of the unit $1, then the times in which the
+// other arguments were last written.
+const UnitScript = `
 unit=$1; shift
 LC_ALL=C TZ=UTC systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp "$unit"
 stat -c written=%Y "$@" 2>/dev/null
@@ -28,7 +29,7 @@ true
 
 // readUnit asks systemd for the state of a unit, in one round trip, and the host when the files were last written.
 func readUnit(ctx context.Context, r host.Reader, name string, files ...string) (unitState, error) {
-	argv := append([]string{"sh", "-c", unitScript, "sh", name}, files...)
+	argv := append([]string{"sh", "-c", UnitScript, "sh", name}, files...)
 	out, err := r.Query(ctx, host.Command(argv...))
 	if err != nil {
 		return unitState{}, fmt.Errorf("read the state of %s: %w", name, err)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -43,6 +44,11 @@ func (p piece) differs() bool { return p.change != nil }
 func (p piece) staged() string { return path.Join(folder, "files", p.Path) }
 func (p piece) kept() string   { return path.Join(folder, "previous-files", p.Path) }
 
+// made is there when it replaces nothing: what puts its host back is to take it away.
+func (p piece) made() string { return path.Join(folder, "made-files", p.Path) }
+
+func (p piece) isMade() bool { return p.differs() && p.change.Action == workflow.Create }
+
 // still tells whether all that changes are files that nothing has to be started anew for.
 func (m machine) still() bool {
 	return m.stays && m.kubelet == "" &&
@@ -56,7 +62,7 @@ func forget(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine)
 	if err != nil || len(found) > 0 {
 		return err
 	}
-	if err := n.Remove(ctx, append(m.keeps(), path.Join(folder, "previous-files"))...); err != nil {
+	if err := n.Remove(ctx, append(m.keeps(), path.Join(folder, "previous-files"), path.Join(folder, "made-files"))...); err != nil {
 		return fmt.Errorf("remove what an earlier run kept: %w", err)
 	}
 	return nil
@@ -76,7 +82,7 @@ func (m machine) write(ctx context.Context, h host.Host) error {
 // started is when the kubelet was started whose word for its Node is to be waited for. In an upgrade that is known by its
 // version.
 func (m machine) started(ctx context.Context, n *cluster.Node) (time.Time, error) {
-	if !m.stays || !m.replaced {
+	if !m.stays || !m.replaced && !m.begun {
 		return time.Time{}, nil
 	}
 	return phases.KubeletStarted(ctx, n)
@@ -147,6 +153,11 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 		m.kubelet, m.enable, started = start, start != "", pieces(files)
 		return err
 	})
+	g.Go(func() error {
+		infos, err := n.Stat(looking, folder)
+		m.begun = err == nil && infos[0].Exists
+		return err
+	})
 	read := make([][]piece, len(staticpod.Names))
 	if server {
 		for i, name := range staticpod.Names {
@@ -165,7 +176,7 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 		})
 		g.Go(func() error {
 			files, err := phases.MemberPKI(looking, c, n, shared)
-			pki = pieces(files)
+			pki = append(pieces(files), otherPKI(files)...)
 			return err
 		})
 	}
@@ -194,6 +205,18 @@ func pieces(files phases.MemberFiles) []piece {
 		all = append(all, p)
 	}
 	return all
+}
+
+// otherPKI are the files of the PKI in which nothing is to change: an earlier run may have kept what they have replaced.
+func otherPKI(files phases.MemberFiles) []piece {
+	var others []piece
+	for _, path := range certs.Paths() {
+		kubelets := path == config.KubeletConf || path == config.KubeletClientCert
+		if !kubelets && !slices.ContainsFunc(files.Files, func(f host.File) bool { return f.Path == path }) {
+			others = append(others, piece{File: host.File{Path: path}, readers: readersOf(path)})
+		}
+	}
+	return others
 }
 
 // isKubelets tells whether the kubelet is started with a file.
@@ -254,6 +277,7 @@ func comparePods(ctx context.Context, c *cluster.Cluster, n *cluster.Node) ([]po
 				return fmt.Errorf("%s: %w", f.Path, err)
 			}
 			p.differs = p.differs || infos[i].Mode.Perm() != f.Mode
+			p.made = !infos[i].Exists
 			pods[i] = p
 			return nil
 		})
@@ -287,6 +311,24 @@ func comparePod(name string, have, want []byte) (pod, error) {
 	}
 	p.differs = !bytes.Equal(have, p.manifest)
 	return p, nil
+}
+
+// mute tells whether an earlier run was cut before the kubelet that it has started anew told the API of itself, as far as
+// anybody knows.
+func mute(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (bool, error) {
+	if !m.begun {
+		return false, nil
+	}
+	since, err := phases.KubeletStarted(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	client, err := c.Kube(ctx)
+	if err != nil {
+		return false, err
+	}
+	reported, err := phases.Reported(ctx, client, n.Spec.Name, since)
+	return !reported, err
 }
 
 // wasReady tells whether a node is Ready, as far as anybody knows.

@@ -68,14 +68,27 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look sur
 			}
 			return unsettled(ctx, c, c.Node(r), m)
 		},
-		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) (err error) {
 			n := c.Node(h)
 			m, err := look(ctx, h)
 			if err != nil {
 				return err
 			}
+			if len(m.pods) > 0 {
+				defer func() {
+					if err != nil {
+						err = errors.Join(err, returnToEndpoint(ctx, c))
+					}
+				}()
+			}
 			var ended tenures
-			m.unready = m.stays && !wasReady(ctx, c, n)
+			if m.stays && !wasReady(ctx, c, n) {
+				silent, err := mute(ctx, c, n, m)
+				if err != nil {
+					return err
+				}
+				m.unready = !silent // else it may be the kubelet of an earlier run that is to blame
+			}
 			if len(m.changes()) > 0 {
 				ended, err = replace(ctx, c, n, m, opts)
 				m.replaced = true
@@ -107,7 +120,11 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 		changes = append(changes, workflow.Change{Action: workflow.Run, Object: name, Detail: found[name]})
 	}
 	if m.stays {
-		return changes, nil // its Node is other phases' business
+		silent, err := mute(ctx, c, n, m)
+		if silent {
+			changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + n.Spec.Name, Detail: "wait until its kubelet reports"})
+		}
+		return changes, err // all else of its Node is other phases' business
 	}
 	object := "Node " + n.Spec.Name
 	client, err := c.Kube(ctx)
@@ -155,12 +172,7 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	e, files := m.exchange()
 	if len(m.pods) > 0 { // from here on the cluster is reached through other control planes
 		c.SetAside(n)
-		defer func() {
-			c.TakeBack()
-			if err != nil {
-				err = errors.Join(err, returnToEndpoint(ctx, c))
-			}
-		}()
+		defer c.TakeBack()
 	}
 	client, err := c.Kube(ctx)
 	if err != nil {

@@ -56,7 +56,14 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 	e := staticpod.Exchange{Folder: folder}
 	want := m.wanted(c)
 	dir := c.Config.Spec.Etcd.DataDir
-	infos, err := n.Stat(ctx, append(m.keeps(), etcdCopy(dir))...)
+	paths := append(m.keeps(), etcdCopy(dir))
+	for _, p := range m.pods {
+		paths = append(paths, manifests.StaticPodPath(p.name))
+	}
+	for _, f := range m.pieces {
+		paths = append(paths, f.Path)
+	}
+	infos, err := n.Stat(ctx, paths...)
 	if err != nil {
 		return e, nil, err
 	}
@@ -67,6 +74,11 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 	for _, p := range m.pods {
 		at := keptPod(p.name)
 		if !there[at] {
+			if to := manifests.StaticPodPath(p.name); there[to] && there[madePod(p.name)] {
+				delete(want, p.name)
+				e.End = append(e.End, p.name)
+				e.Moves = append(e.Moves, staticpod.Move{From: to, To: folder + "/" + p.name + ".yaml"})
+			}
 			continue
 		}
 		old, err := n.ReadFile(ctx, at)
@@ -85,10 +97,18 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 		}
 	}
 	for _, f := range m.pieces {
-		if there[f.kept()] {
+		switch {
+		case there[f.kept()]:
 			e.Moves = append(e.Moves, staticpod.Move{From: f.kept(), To: f.Path, Keep: f.staged()})
-			e.End = append(e.End, f.readers...)
+		case there[f.made()] && there[f.Path]:
+			e.Moves = append(e.Moves, staticpod.Move{From: f.Path, To: f.staged()})
+		default:
+			continue
 		}
+		e.End = append(e.End, f.readers...)
+	}
+	if m.stays && slices.Contains(e.End, manifests.APIServerName) {
+		e.End = append(e.End, leaders...) // as in machine.ends
 	}
 	slices.Sort(e.End)
 	e.End = slices.Compact(e.End)
@@ -112,7 +132,7 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 // the copy has nor an older etcd could read. For the same reason a copy counts only in the run that has made it: what
 // happened between two runs nobody knows.
 func forgetEtcd(ctx context.Context, c *cluster.Cluster, n *cluster.Node) error {
-	if err := n.Remove(ctx, etcdCopy(c.Config.Spec.Etcd.DataDir), keptPod(manifests.EtcdName)); err != nil {
+	if err := n.Remove(ctx, etcdCopy(c.Config.Spec.Etcd.DataDir), keptPod(manifests.EtcdName), madePod(manifests.EtcdName)); err != nil {
 		return fmt.Errorf("remove the copy of etcd's data: %w", err)
 	}
 	return nil

@@ -26,6 +26,7 @@ type pod struct {
 	from     string // that it has; empty: there is no manifest that could be read
 	manifest []byte // as it is to be
 	differs  bool   // from what the host has
+	made     bool   // the host has none
 }
 
 func (p pod) changes() bool { return p.differs }
@@ -53,6 +54,7 @@ type machine struct {
 	stays    bool   // pods stay on the node meanwhile: nothing changes that they run on
 	unready  bool   // the node was not Ready before, so that it need not be after
 	replaced bool   // in this run
+	begun    bool   // an earlier run was cut here, or has failed: whether its kubelet has come back nobody knows yet
 }
 
 // look reads a host's static pods and compares its binaries with the bundle's.
@@ -201,6 +203,9 @@ func (m machine) exchange() (staticpod.Exchange, []host.File) {
 		}
 		f := host.File{Path: path.Join(folder, p.name+".yaml"), Mode: 0o600, Data: p.manifest}
 		files = append(files, f)
+		if p.made {
+			files = append(files, host.File{Path: madePod(p.name), Mode: 0o600})
+		}
 		e.Moves = append(e.Moves, staticpod.Move{From: f.Path, To: manifests.StaticPodPath(p.name), Keep: keptPod(p.name)})
 	}
 	for _, b := range m.stale {
@@ -210,6 +215,9 @@ func (m machine) exchange() (staticpod.Exchange, []host.File) {
 	for _, f := range m.pieces {
 		if f.differs() {
 			files = append(files, host.File{Path: f.staged(), Mode: f.Mode, Data: f.Data})
+			if f.isMade() {
+				files = append(files, host.File{Path: f.made(), Mode: 0o600})
+			}
 			e.Moves = append(e.Moves, staticpod.Move{From: f.staged(), To: f.Path, Keep: f.kept()})
 		}
 	}
@@ -233,23 +241,26 @@ func (m machine) ends() []string {
 	return names
 }
 
-// keeps are the places where the host keeps what it has replaced.
+// keeps are the places where the host keeps what it has replaced, and notes where there was nothing.
 func (m machine) keeps() []string {
 	var paths []string
 	for _, p := range m.pods {
-		paths = append(paths, keptPod(p.name))
+		paths = append(paths, keptPod(p.name), madePod(p.name))
 	}
 	for _, b := range m.all {
 		paths = append(paths, b.previous)
 	}
 	for _, f := range m.pieces {
-		paths = append(paths, f.kept())
+		paths = append(paths, f.kept(), f.made())
 	}
 	return paths
 }
 
 // keptPod is where the manifest is kept that a newer one has replaced.
 func keptPod(name string) string { return path.Join(folder, "previous-"+name+".yaml") }
+
+// madePod is there when the manifest replaces none.
+func madePod(name string) string { return path.Join(folder, "made-"+name+".yaml") }
 
 // wanted are the programs that the host is to run, with their versions; an empty one may be any.
 func (m machine) wanted(c *cluster.Cluster) map[string]string {

@@ -99,6 +99,30 @@ func NewServer(t testing.TB, objs ...runtime.Object) *Server {
 // Address is the server's host:port.
 func (s *Server) Address() string { return strings.TrimPrefix(s.http.URL, "https://") }
 
+// Listen has the server be at one more address, which it returns, with certificates of the caller's choice: as one of the API
+// servers of a cluster, with the cluster's PKI. certificate is asked for each connection.
+func (s *Server) Listen(t testing.TB, certificate func() (*tls.Certificate, error)) (address string) {
+	t.Helper()
+	more := httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	more.EnableHTTP2 = true
+	// A server takes its first certificate where a client names no host, as of an IP address, so that it is to have no other.
+	more.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		own, err := certificate()
+		if err != nil {
+			return nil, err
+		}
+		return &tls.Config{Certificates: []tls.Certificate{*own}, NextProtos: []string{"h2", "http/1.1"}}, nil
+	}}
+	more.Config.ErrorLog = log.New(io.Discard, "", 0)
+	more.StartTLS()
+	t.Cleanup(func() {
+		s.DropWatches()
+		more.CloseClientConnections()
+		more.Close()
+	})
+	return more.Listener.Addr().String()
+}
+
 // CA is the PEM certificate that the server is to be verified with.
 func (s *Server) CA() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
