@@ -31,6 +31,7 @@ import (
 type Options struct {
 	IgnorePreflight []string
 	Patience        time.Duration // for the control planes to become healthy, and for nodes to become Ready
+	Settle          time.Duration // how long a cluster that is not well may take to become so before it is upgraded
 	TokenTTL        time.Duration // of the token for hosts that are not in the document
 	MaxUnavailable  string        // of the workers, while they are changed: a number or a percentage
 	Drain           upgrade.DrainOptions
@@ -81,7 +82,7 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 	j := join.Fresh(c, s.Founder)
 	joining := join.Options{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience}
 	rolling := upgrade.Options{
-		From: s.From(), Document: true, IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
+		From: s.From(), Document: true, IgnorePreflight: opts.IgnorePreflight, Settle: opts.Settle, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
 	}
 	first := []workflow.Step{
 		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),

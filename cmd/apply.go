@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/workflow"
 )
@@ -74,6 +75,9 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) (err error
 		return errors.Join(a.unreached, err)
 	}
 	defer unlock(&err)
+	if err := apply.Recover(ctx, a.c); err != nil {
+		return errors.Join(a.unreached, err)
+	}
 	if err := flags.survey(ctx, streams, a); err != nil {
 		return err
 	}
@@ -82,7 +86,9 @@ func runApply(ctx context.Context, streams Streams, flags applyFlags) (err error
 		return errors.Join(a.unreached, err)
 	}
 	defer release()
-	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, a.steps(flags.options()))
+	opts := flags.options()
+	opts.Settle = min(settleTime, opts.Patience)
+	summary, err := runSteps(ctx, streams, flags.selection, flags.verbose, a.steps(opts))
 	if err := errors.Join(a.unreached, err); err != nil {
 		return err
 	}

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
@@ -37,9 +37,6 @@ type upgradeTarget struct {
 	target
 	mend bool // an upgrade that was cut and has left no API behind is brought to an end; a plan only looks
 }
-
-// recoverPatience is how long a cluster whose API does not answer may take to answer: an API server may just be starting.
-const recoverPatience = time.Minute
 
 // connect opens the hosts of a running cluster and asks the cluster for what the document does not say. The document of the
 // cluster it returns has the version that the cluster is to have: the argument's, else the bundle's, else the document's,
@@ -124,7 +121,7 @@ func (t *upgradeTarget) learn(ctx context.Context, c *cluster.Cluster) error {
 	if err == nil || errors.As(err, &answered) || ctx.Err() != nil || !t.mend {
 		return err
 	}
-	recovered, rerr := upgrade.Recover(ctx, c, recoverPatience)
+	recovered, rerr := upgrade.Recover(ctx, c, apply.RecoverPatience)
 	if rerr != nil || !recovered {
 		return errors.Join(err, rerr)
 	}

@@ -133,8 +133,16 @@ func (f *upgradeFlags) passesPreflight() bool {
 	return !runner.Selected("preflight") && !phases.Ignored(upgrade.FindingVersion, f.ignorePreflight)
 }
 
+// settleTime is how long what is not well may take to become so before an upgrade is refused: the run before may have been
+// ended by a host's loss of power, which is back now.
+const settleTime = time.Minute
+
 func (f *upgradeFlags) options(from string) upgrade.Options {
-	return upgrade.Options{From: from, IgnorePreflight: f.ignorePreflight, Force: f.force, Patience: f.timeout, MaxUnavailable: f.maxUnavailable, Drain: f.drain}
+	opts := upgrade.Options{From: from, IgnorePreflight: f.ignorePreflight, Force: f.force, Patience: f.timeout, MaxUnavailable: f.maxUnavailable, Drain: f.drain}
+	if !f.dryRun {
+		opts.Settle = min(settleTime, opts.Patience)
+	}
+	return opts
 }
 
 // upgrade runs or plans the steps and tells of it.

@@ -102,6 +102,10 @@ type Host interface {
 	// Dial connects to an address as seen from the host. network is "tcp" or "unix".
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 
+	// Alive ends when the connection has ended for good. Its cause is the error that every call gives from then on. What waits
+	// for something on a host has to end with it. This machine is always alive.
+	Alive() context.Context
+
 	// Close ends the connection and what still runs over it.
 	Close() error
 }

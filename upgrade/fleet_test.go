@@ -223,7 +223,7 @@ func (f *fleet) converge(opts Options) []workflow.Step {
 	return []workflow.Step{
 		workflow.Parallel(phases.LoadBalancer(f.Cluster, f.Nodes), phases.Folders(f.Cluster, f.Nodes)),
 		phases.ResumeKubelet(f.Nodes),
-		ConvergeControlPlanes(f.Cluster, f.ControlPlanes(), newVersion, opts),
+		ConvergeControlPlanes(f.Cluster, f.ControlPlanes(), opts),
 		ConvergeWorkers(f.Cluster, f.Workers(), opts),
 		Tidy(f.Cluster, f.Nodes),
 	}
@@ -236,7 +236,7 @@ func (f *fleet) check() map[string][]string {
 	all := map[string][]string{}
 	before := len(f.done)
 	for _, p := range []workflow.Phase{
-		ConvergeControlPlanes(f.Cluster, f.ControlPlanes(), newVersion, opts), ConvergeWorkers(f.Cluster, f.Workers(), opts),
+		ConvergeControlPlanes(f.Cluster, f.ControlPlanes(), opts), ConvergeWorkers(f.Cluster, f.Workers(), opts),
 	} {
 		for _, h := range p.Hosts {
 			changes, err := p.Check(f.t.Context(), h)

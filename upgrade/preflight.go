@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,6 +25,8 @@ type PreflightOptions struct {
 	Ignore []string // names of findings that are to be warnings; "all" for every one
 	State  *State   // what a Survey has found; nil: it is made
 
+	Settle time.Duration // how long what was started a moment ago is waited for
+
 	Document bool // as in Options: what counts is what the document has the hosts run with
 }
 
@@ -37,32 +41,67 @@ func Preflight(c *cluster.Cluster, opts PreflightOptions) workflow.Phase {
 			if err != nil {
 				return nil, err
 			}
-			state := opts.State
-			if state == nil {
-				if state, err = Survey(ctx, c); err != nil {
-					return nil, err
-				}
+			fatal, others, err := opts.judge(ctx, c, to)
+			if err != nil {
+				return nil, err
 			}
-			if opts.Document {
-				if err := state.follow(ctx, c); err != nil {
-					return nil, err
-				}
+			for _, f := range others {
+				workflow.Warn(ctx, "["+f.Name+"] "+f.String())
+			}
+			if len(fatal) == 0 {
+				return nil, nil
 			}
 			var refused phases.PreflightError
-			for _, f := range Findings(state, to) {
-				if f.Fatal && !phases.Ignored(f.Name, opts.Ignore) {
-					refused.Findings = append(refused.Findings, phases.Finding{Name: f.Name, Fatal: true, Message: f.String()})
-				} else {
-					workflow.Warn(ctx, "["+f.Name+"] "+f.String())
-				}
+			for _, f := range fatal {
+				refused.Findings = append(refused.Findings, phases.Finding{Name: f.Name, Fatal: true, Message: f.String()})
 			}
-			if len(refused.Findings) > 0 {
-				return nil, &refused
-			}
-			return nil, nil
+			return nil, &refused
 		},
 	}
 }
+
+// passing are findings that there are of a cluster one of whose hosts was started a moment ago.
+var passing = []string{findingAPI, findingControlPlane, findingEtcd, findingReady, findingRuntime}
+
+// judge tells what is against an upgrade, and what else is to be known. While nothing but what may pass is against it, it
+// looks again, for as long as opts say.
+func (opts PreflightOptions) judge(ctx context.Context, c *cluster.Cluster, to Target) (fatal, others []Finding, err error) {
+	began := time.Now()
+	for {
+		fatal, others = nil, nil
+		state := opts.State
+		if state == nil {
+			if state, err = Survey(ctx, c); err != nil {
+				return nil, nil, err
+			}
+		}
+		if opts.Document {
+			if err := state.follow(ctx, c); err != nil {
+				return nil, nil, err
+			}
+		}
+		for _, f := range Findings(state, to) {
+			if f.Fatal && !phases.Ignored(f.Name, opts.Ignore) {
+				fatal = append(fatal, f)
+			} else {
+				others = append(others, f)
+			}
+		}
+		stays := func(f Finding) bool { return !slices.Contains(passing, f.Name) }
+		if len(fatal) == 0 || slices.ContainsFunc(fatal, stays) || time.Since(began) >= opts.Settle {
+			return fatal, others, nil
+		}
+		workflow.Tell(ctx, "wait: "+fatal[0].String())
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// settlePause lies between two looks at a cluster that is not well yet. A look takes a second.
+const settlePause = time.Second
 
 // follow puts what the document has for the hosts in place of what they run with now. Images stay: they tell what runs.
 func (s *State) follow(ctx context.Context, c *cluster.Cluster) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/myadm/myadm/cluster"
@@ -42,6 +44,22 @@ func Recover(ctx context.Context, c *cluster.Cluster, patience time.Duration) (b
 		return false, errors.Join(append(errs, ctx.Err())...)
 	}
 	return answers(ctx, c, patience), nil
+}
+
+// Interrupted tells whether a run was cut, or has failed, while it replaced what a control plane runs. Those that are not
+// reached tell nothing.
+func Interrupted(ctx context.Context, c *cluster.Cluster) (bool, error) {
+	servers := c.ControlPlanes()
+	found := make([]bool, len(servers))
+	var all sync.WaitGroup
+	for i, n := range servers {
+		all.Go(func() {
+			infos, err := n.Stat(ctx, folder)
+			found[i] = err == nil && infos[0].Exists
+		})
+	}
+	all.Wait()
+	return slices.Contains(found, true), context.Cause(ctx)
 }
 
 // wasReplaced tells whether a control plane keeps the API server that was replaced.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -289,6 +290,52 @@ func TestPreflightGoesByTheDocument(t *testing.T) {
 			if named != tt.refused {
 				t.Errorf("refused for the gate: %t, %v", named, err)
 			}
+		})
+	}
+}
+
+// What may pass by itself is waited for, as after a host's loss of power. Anything else is refused at once.
+func TestPreflightWaitsForWhatSettles(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		damage func(s *State)
+		mends  bool
+		took   time.Duration
+		names  []string
+	}{
+		{"it comes back", func(s *State) { s.Report.Nodes[0].Ready = false }, true, settlePause, nil},
+		{"it does not", func(s *State) { s.Report.Nodes[0].Ready = false }, false, 5 * settlePause, []string{findingReady}},
+		{"it would not help", func(s *State) {
+			s.Report.Nodes[0].Ready = false
+			s.Report.ControlPlanes[0].Certificates[0].Expires = surveyTime
+		}, false, 0, []string{findingReady, findingExpired}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := wellAt(t, oldVersion)
+				tt.damage(s)
+				c := &cluster.Cluster{Config: &config.Cluster{}}
+				config.SetDefaults(c.Config)
+				runner := workflow.Runner{Report: func(e workflow.Event) {
+					if tt.mends && strings.HasPrefix(e.Message, "wait: ") {
+						s.Report.Nodes[0].Ready = true
+					}
+				}}
+				began := time.Now()
+				_, err := runner.Run(t.Context(), Preflight(c, PreflightOptions{Target: newVersion, State: s, Settle: 5 * settlePause}))
+				if took := time.Since(began); took != tt.took {
+					t.Errorf("it took %s, want %s", took, tt.took)
+				}
+				var names []string
+				if refused := (*phases.PreflightError)(nil); errors.As(err, &refused) {
+					for _, f := range refused.Findings {
+						names = append(names, f.Name)
+					}
+				}
+				if !slices.Equal(names, tt.names) {
+					t.Errorf("refused for %q: %v", names, err)
+				}
+			})
 		})
 	}
 }

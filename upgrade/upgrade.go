@@ -42,6 +42,7 @@ type Options struct {
 	IgnorePreflight []string
 	Document        bool          // hosts follow the document in all that they run with, and not in the version alone
 	Force           bool          // an older patch release is allowed
+	Settle          time.Duration // how long a cluster that is not well may take to become so before anything begins
 	Patience        time.Duration // for each component to become healthy, and for each node to become Ready
 	MaxUnavailable  string        // of the workers: a number, or a percentage of them; empty: one
 	Drain           DrainOptions
@@ -77,7 +78,7 @@ func (o Options) atOnce(workers int) int {
 func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	servers, workers := c.ControlPlanes(), c.Workers()
 	return []workflow.Step{
-		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Document: opts.Document, Ignore: opts.IgnorePreflight}),
+		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Document: opts.Document, Settle: opts.Settle, Ignore: opts.IgnorePreflight}),
 		workflow.Parallel(
 			bring(c, servers, workers),
 			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,7 +266,16 @@ func (r *run) one(ctx context.Context, p Phase, h host.Host) bool {
 		e.Phase, e.Host, e.Elapsed = p.Name, name, r.now().Sub(start)
 		r.report(e)
 	})
+	stopped := ctx
+	if h != nil { // what waits for something is not to wait for a host that is gone
+		var release func()
+		ctx, release = whileAlive(ctx, h)
+		defer release()
+	}
 	fail := func(err error) bool {
+		if h != nil && stopped.Err() == nil && errors.Is(err, context.Canceled) {
+			err = cmp.Or(context.Cause(h.Alive()), err)
+		}
 		e := event(Failed)
 		e.Err = err
 		r.report(e)
@@ -302,6 +312,14 @@ func (r *run) one(ctx context.Context, p Phase, h host.Host) bool {
 	e.Changes = changes
 	r.report(e)
 	return true
+}
+
+// whileAlive is ctx for as long as a host is alive, until release.
+func whileAlive(ctx context.Context, h host.Host) (both context.Context, release func()) {
+	both, cancel := context.WithCancelCause(ctx)
+	alive := h.Alive()
+	stop := context.AfterFunc(alive, func() { cancel(context.Cause(alive)) })
+	return both, func() { stop(); cancel(nil) }
 }
 
 // LeftoverError is a phase whose Check is not empty after its Apply.

@@ -204,7 +204,6 @@ func TestLeadingStepsPastTheLimit(t *testing.T) {
 
 // Hosts that wait for their place are given up at once when the run is told to stop, and every phase that began ends.
 func TestConcurrencyStopsWithTheRun(t *testing.T) {
-	three := hosts(t, "h1", "h2", "h3")
 	for name, step := range map[string]func(p workflow.Phase) workflow.Step{
 		"a phase":    func(p workflow.Phase) workflow.Step { return p },
 		"a pipeline": func(p workflow.Phase) workflow.Step { return workflow.Pipeline(p) },
@@ -212,6 +211,7 @@ func TestConcurrencyStopsWithTheRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
+				three := hosts(t, "h1", "h2", "h3")
 				p := w.phase("a", three...)
 				p.Apply = func(ctx context.Context, _ host.Host, _ []workflow.Change) error {
 					<-ctx.Done()

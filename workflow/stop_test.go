@@ -7,10 +7,12 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/myadm/myadm/host"
+	"github.com/myadm/myadm/host/hosttest"
 	"github.com/myadm/myadm/workflow"
 )
 
@@ -101,20 +103,20 @@ func TestFailuresStopWhatDependsOnThem(t *testing.T) {
 }
 
 func TestCancelStopsTheRun(t *testing.T) {
-	all := hosts(t, "h1", "h2")
 	t.Run("an Apply that gives up", func(t *testing.T) {
-		testCancel(t, all, func(workflow.Phase, []workflow.Change) error { return errBroken })
+		testCancel(t, func(workflow.Phase, host.Host, []workflow.Change) error { return errBroken })
 	})
 	t.Run("an Apply that is done all the same", func(t *testing.T) {
-		testCancel(t, all, func(p workflow.Phase, changes []workflow.Change) error {
-			return p.Apply(context.Background(), all[0], changes)
+		testCancel(t, func(p workflow.Phase, h host.Host, changes []workflow.Change) error {
+			return p.Apply(context.Background(), h, changes)
 		})
 	})
 }
 
 // testCancel ends the context while the first host of a phase is in its Apply, which then ends as end says.
-func testCancel(t *testing.T, all []host.Host, end func(workflow.Phase, []workflow.Change) error) {
+func testCancel(t *testing.T, end func(workflow.Phase, host.Host, []workflow.Change) error) {
 	synctest.Test(t, func(t *testing.T) {
+		all := hosts(t, "h1", "h2")
 		cause := errors.New("the operator said stop")
 		ctx, cancel := context.WithCancelCause(context.Background())
 		w := newWorld()
@@ -125,7 +127,7 @@ func testCancel(t *testing.T, all []host.Host, end func(workflow.Phase, []workfl
 		waits.Apply = func(ctx context.Context, _ host.Host, changes []workflow.Change) error {
 			applies++
 			<-ctx.Done()
-			return end(a, changes)
+			return end(a, all[0], changes)
 		}
 		done := make(chan error, 1)
 		go func() {
@@ -154,6 +156,45 @@ func testCancel(t *testing.T, all []host.Host, end func(workflow.Phase, []workfl
 		}
 		if slices.ContainsFunc(w.log, func(what string) bool { return !strings.Contains(what, " a@") }) {
 			t.Errorf("%q was done after the context had ended", w.log)
+		}
+	})
+}
+
+// What a phase waits for is not waited for on a host whose connection has ended: the phase fails with the reason.
+func TestAHostThatIsGoneEndsItsWaits(t *testing.T) {
+	all := hosts(t, "h1", "h2")
+	gone := errors.New("no power")
+	waiting := workflow.Phase{
+		Name: "wait", Short: "wait", Hosts: all,
+		Check: func(context.Context, host.Reader) ([]workflow.Change, error) {
+			return []workflow.Change{{Action: workflow.Run, Object: "it", Detail: "wait"}}, nil
+		},
+		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
+			if h.Name() == "h1" {
+				h.(*hosttest.Fake).Lose(gone)
+			} else {
+				<-all[0].Alive().Done()
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err() // as many libraries do
+			case <-time.After(time.Minute):
+				return errors.New("it was waited for")
+			}
+		},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var runner workflow.Runner
+		began := time.Now()
+		_, err := runner.Run(t.Context(), waiting)
+		if got, want := phaseErrors(t, err), []string{"wait@h1", "wait@h2"}; !slices.Equal(got, want) {
+			t.Errorf("%q failed: %v", got, err)
+		}
+		if !errors.Is(err, gone) || errors.Is(err, context.Canceled) {
+			t.Errorf("it is not said why: %v", err)
+		}
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("it took %s", took)
 		}
 	})
 }

@@ -109,6 +109,12 @@ func (f *Fake) FailWrites(path string, err error) {
 func (f *Fake) Lose(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	switch {
+	case err != nil && f.lost == nil:
+		f.die(lost(f.name, err))
+	case err == nil && f.lost != nil:
+		f.alive, f.die = context.WithCancelCause(context.Background())
+	}
 	f.lost = err
 }
 

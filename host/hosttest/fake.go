@@ -40,6 +40,8 @@ type Fake struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	failures map[string]error // by path, of writes
 	lost     error
+	alive    context.Context
+	die      context.CancelCauseFunc // of alive
 
 	writes   []string
 	removed  []string
@@ -54,6 +56,7 @@ func New(t testing.TB, name string) *Fake {
 		t: t, name: name, files: newTree(), mounts: map[string]bool{},
 		parts: map[string][]byte{}, failures: map[string]error{},
 	}
+	f.alive, f.die = context.WithCancelCause(context.Background())
 	t.Cleanup(f.AssertDone)
 	return f
 }
@@ -257,6 +260,13 @@ func (f *Fake) Dial(ctx context.Context, network, address string) (net.Conn, err
 		return nil, f.strict(fmt.Errorf("unexpected dial of %s %s; hint: OnDial", network, address))
 	}
 	return dial(ctx, network, address)
+}
+
+// Alive ends with Lose.
+func (f *Fake) Alive() context.Context {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.alive
 }
 
 // Close does nothing: a test looks at the fake after the code under test has closed it.

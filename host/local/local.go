@@ -41,6 +41,9 @@ func New() (*Host, error) {
 // Name is the machine's host name.
 func (h *Host) Name() string { return h.name }
 
+// Alive never ends.
+func (h *Host) Alive() context.Context { return context.Background() }
+
 // Close does nothing: there is no connection.
 func (h *Host) Close() error { return nil }
 

@@ -64,7 +64,7 @@ func (h *Host) start(ctx context.Context, line string, cmd host.Cmd) (*process, 
 	case h.commands <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-h.gone:
+	case <-h.alive.Done():
 		return nil, h.lost()
 	}
 	p, err := h.open(ctx, line, cmd)
@@ -123,7 +123,7 @@ func (h *Host) sessionInTurn(ctx context.Context) (*ssh.Session, error) {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-h.gone:
+		case <-h.alive.Done():
 			return nil, h.lost()
 		}
 	}

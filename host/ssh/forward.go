@@ -89,7 +89,7 @@ func (f *forward) Read(b []byte) (int, error) {
 	n, err := f.Conn.Read(b)
 	if errors.Is(err, io.EOF) {
 		select {
-		case <-f.host.gone:
+		case <-f.host.alive.Done():
 			return n, f.host.lost()
 		default:
 		}

@@ -37,9 +37,10 @@ type Host struct {
 	sftpTurn chan struct{} // holds a token while somebody looks at sftp or opens it
 	sftp     *sftp.Client
 
-	gone      chan struct{} // closed when the connection is
-	goneOnce  sync.Once
-	goneCause error // why; set before gone is closed
+	alive context.Context         // ends with the connection
+	end   context.CancelCauseFunc // of alive
+
+	endOnce sync.Once
 }
 
 var _ host.Host = (*Host)(nil)
@@ -47,9 +48,9 @@ var _ host.Host = (*Host)(nil)
 func newHost(r *route, l *link, log *slog.Logger) *Host {
 	h := &Host{
 		name: r.name, user: r.user, link: l, log: log, timeout: r.timeout,
-		commands: make(chan struct{}, maxCommands), gone: make(chan struct{}),
-		sftpTurn: make(chan struct{}, 1),
+		commands: make(chan struct{}, maxCommands), sftpTurn: make(chan struct{}, 1),
 	}
+	h.alive, h.end = context.WithCancelCause(context.Background())
 	go func() { h.lose(h.link.client.Wait()) }()
 	return h
 }
@@ -63,25 +64,27 @@ func (h *Host) Close() error {
 	return nil
 }
 
+// Alive ends with the connection. Its cause is an error with ErrConnectionLost, or after Close one with net.ErrClosed.
+func (h *Host) Alive() context.Context { return h.alive }
+
 // lose ends the connection for a reason. The first reason counts.
 func (h *Host) lose(cause error) {
-	h.goneOnce.Do(func() {
-		if cause == nil {
-			cause = errors.New("closed by the host")
-		}
-		h.goneCause = cause
-		close(h.gone)
-		h.link.close()
+	switch {
+	case cause == nil:
+		cause = fmt.Errorf("%s: %w: closed by the host", h.name, ErrConnectionLost)
+	case errors.Is(cause, net.ErrClosed):
+		cause = fmt.Errorf("%s: %w", h.name, cause)
+	default:
+		cause = fmt.Errorf("%s: %w: %w", h.name, ErrConnectionLost, cause)
+	}
+	h.endOnce.Do(func() {
+		h.end(cause)
+		h.link.close() // which counts who shares it
 	})
 }
 
 // lost is the error of a call that the end of the connection ended.
-func (h *Host) lost() error {
-	if errors.Is(h.goneCause, net.ErrClosed) {
-		return fmt.Errorf("%s: %w", h.name, h.goneCause)
-	}
-	return fmt.Errorf("%s: %w: %w", h.name, ErrConnectionLost, h.goneCause)
-}
+func (h *Host) lost() error { return context.Cause(h.alive) }
 
 // blame says why a call failed: because ctx ended, because the connection did, or for err itself. The end of a connection
 // may show in an error before it is known as such.
@@ -94,7 +97,7 @@ func (h *Host) blame(ctx context.Context, err error) error {
 		patience = 0
 	}
 	select {
-	case <-h.gone:
+	case <-h.alive.Done():
 		return h.lost()
 	case <-time.After(patience):
 		return err
@@ -130,7 +133,7 @@ func await[T any](ctx context.Context, h *Host, call func() (T, error)) (T, erro
 		return r.value, nil
 	case <-ctx.Done():
 		return zero, context.Cause(ctx)
-	case <-h.gone:
+	case <-h.alive.Done():
 		return zero, h.lost()
 	}
 }
@@ -146,7 +149,7 @@ func (h *Host) keepAlive(interval time.Duration) {
 	for {
 		select {
 		case <-tick.C:
-		case <-h.gone:
+		case <-h.alive.Done():
 			return
 		}
 		answer := make(chan error, 1)
@@ -161,7 +164,7 @@ func (h *Host) keepAlive(interval time.Duration) {
 			}
 		case <-time.After(3 * interval):
 			h.lose(fmt.Errorf("no sign of life for %s", 3*interval))
-		case <-h.gone:
+		case <-h.alive.Done():
 		}
 	}
 }
@@ -197,7 +200,7 @@ func (h *Host) session(ctx context.Context) (*ssh.Session, error) {
 			}
 		}()
 		return nil, context.Cause(ctx)
-	case <-h.gone:
+	case <-h.alive.Done():
 		return nil, h.lost()
 	}
 }

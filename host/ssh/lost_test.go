@@ -68,8 +68,8 @@ func TestConnectionLost(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			server := sshdtest.New(t, sshdtest.Config{Sudo: sudoFree})
 			h := dial(t, server, ssh.Options{KeepAlive: 100 * time.Millisecond})
-			if _, err := h.Stat(t.Context(), "/"); err != nil {
-				t.Fatal(err)
+			if _, err := h.Stat(t.Context(), "/"); err != nil || h.Alive().Err() != nil {
+				t.Fatal(err, context.Cause(h.Alive()))
 			}
 			var listen net.ListenConfig
 			l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -99,6 +99,12 @@ func TestConnectionLost(t *testing.T) {
 				}
 			case <-time.After(10 * time.Second):
 				t.Fatal("the command that ran does not return")
+			}
+			select {
+			case <-h.Alive().Done():
+				check("the cause of its end", context.Cause(h.Alive()))
+			default:
+				t.Error("it is still alive")
 			}
 			_, err = conn.Read(make([]byte, 1))
 			check("a connection through the host", err)

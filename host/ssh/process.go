@@ -57,7 +57,7 @@ func (p *process) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			p.giveUp(pid)
 			return context.Cause(ctx)
-		case <-p.h.gone:
+		case <-p.h.alive.Done():
 			return p.h.lost()
 		}
 	}
@@ -100,7 +100,7 @@ func (p *process) end(pid int) {
 					p.h.warden.tell("-", pid)
 				}
 				return
-			case <-p.h.gone:
+			case <-p.h.alive.Done():
 				return
 			case <-timeout:
 				waiting = false

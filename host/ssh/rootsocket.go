@@ -92,7 +92,7 @@ func (h *Host) openAsRoot(ctx context.Context, path string) (*rootSocket, error)
 	case h.commands <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-h.gone:
+	case <-h.alive.Done():
 		return nil, h.lost()
 	}
 	leave := sync.OnceFunc(func() { <-h.commands })

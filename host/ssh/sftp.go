@@ -34,7 +34,7 @@ func (h *Host) sftpClient(ctx context.Context) (*sftp.Client, error) {
 		defer func() { <-h.sftpTurn }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-h.gone:
+	case <-h.alive.Done():
 		return nil, h.lost()
 	}
 	if h.sftp != nil {

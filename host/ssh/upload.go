@@ -135,7 +135,7 @@ func (h *Host) send(ctx context.Context, f *sftp.File, r io.Reader, offset int64
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-h.gone:
+		case <-h.alive.Done():
 			return h.lost()
 		}
 		if s.n > 0 {

@@ -129,7 +129,7 @@ func (h *Host) becomeRoot(ctx context.Context, password func(context.Context) ([
 		case <-ended:
 			cancel()
 			return h.refused(ctx, said)
-		case <-h.gone:
+		case <-h.alive.Done():
 			cancel()
 			return h.lost()
 		case <-wait.Done():
@@ -167,7 +167,7 @@ func (h *Host) greeted(line string, stdin io.Writer, ended <-chan struct{}) erro
 			case <-ended:
 				h.log.Warn("the warden has ended: commands that are given up go on")
 				return
-			case <-h.gone:
+			case <-h.alive.Done():
 				return
 			}
 		}

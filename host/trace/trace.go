@@ -129,6 +129,9 @@ func (t *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 	return conn, err
 }
 
+// Alive implements host.Host.
+func (t *Host) Alive() context.Context { return t.inner.Alive() }
+
 // Close implements host.Host.
 func (t *Host) Close() error { return t.inner.Close() }
 
