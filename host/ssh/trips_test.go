@@ -55,7 +55,7 @@ func (d *delay) Read(b []byte) (int, error) {
 	if len(d.rest) == 0 {
 		select {
 		case c := <-d.chunks:
-			time.Sleep(time.Until(c.due))
+			<-time.After(time.Until(c.due))
 			d.rest = c.data
 		case <-d.closed:
 			return 0, io.EOF
@@ -111,7 +111,7 @@ func TestReadTakesTwoTrips(t *testing.T) {
 				if took := time.Since(began); err != nil || !bytes.Equal(got, want) || took != tt.trips*trip {
 					t.Errorf("%d bytes in %s, %v; want %d in %d trips", len(got), took, err, len(want), tt.trips)
 				}
-				time.Sleep(trip) // what is closed without waiting for it
+				<-time.After(trip) // the file is closed, which nobody has waited for
 				near.Close()
 				far.Close()
 			})
