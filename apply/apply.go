@@ -80,13 +80,14 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 	rolling := upgrade.Options{
 		From: s.From(), IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
 	}
-	preflight := phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight})
-	var steps []workflow.Step
-	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
-		steps = append([]workflow.Step{preflight}, upgrade.Steps(c.Of(s.Members), rolling)...)
+	steps := []workflow.Step{
+		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
 	}
-	return append(steps, workflow.Ahead( // where all is as it should be, that is seen in one look
-		preflight,
+	var upgrading []workflow.Step
+	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
+		upgrading, steps = append(steps, upgrade.Steps(c.Of(s.Members), rolling)...), nil
+	}
+	steps = append(steps,
 		workflow.Pipeline(phases.ExternalEtcd(c, servers)),
 		workflow.Parallel(
 			phases.Prepare(c, c.Nodes),
@@ -111,7 +112,8 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 		phases.Endpoint(c), // names the load balancers of hosts that have come
 		phases.MoveEndpoint(c),
 		upgrade.Tidy(c, s.Members),
-	))
+	)
+	return append(upgrading, workflow.Ahead(steps...)) // where all is as it should be, one look sees it
 }
 
 // split tells control planes and workers apart.
