@@ -8,9 +8,10 @@ import (
 	"github.com/myadm/myadm/host"
 )
 
-// Ahead is steps of which all are looked at when the first one begins, at the same time. As long as nothing has been
-// applied since, a Check in its turn would see what the look has seen, and is not made again: steps that find nothing to
-// do take the time of the slowest Check among them and not of all. From the first Apply on the looks count for nothing.
+// Ahead is steps of which all are looked at when the first one begins, at the same time. Where a look has found nothing to
+// do, and nothing has been applied since, a Check in its turn would find the same, and is not made again: steps that find
+// nothing to do take the time of the slowest Check among them and not of all. What is to be done is looked at again right
+// before it is, and from the first Apply on the looks count for nothing.
 func Ahead(steps ...Step) Step { return ahead(steps) }
 
 type ahead []Step
@@ -36,10 +37,9 @@ type view struct {
 
 // look is one Check that was made before its turn.
 type look struct {
-	done    chan struct{} // closed when what follows is set
-	changes []Change
-	err     error   // then it is made again
-	events  []Event // that it gave: they are told in its turn
+	done   chan struct{} // closed when what follows is set
+	clear  bool          // it has found nothing to do; else it is made again
+	events []Event       // that it gave: they are told in its turn
 }
 
 // steps are the same steps with phases that use the looks.
@@ -59,6 +59,8 @@ func (v *view) steps(ctx context.Context, steps []Step) []Step {
 			all[i] = leading{v.steps(ctx, []Step{s.Step})[0]}
 		case ahead:
 			all[i] = sequence(v.steps(ctx, s))
+		default:
+			all[i] = s
 		}
 	}
 	return all
@@ -79,7 +81,6 @@ func (v *view) phase(ctx context.Context, p Phase) Phase {
 		looks[name] = l
 		v.looks.Go(func() {
 			defer close(l.done)
-			l.err = context.Canceled // unless it is made
 			if !v.run.slots.enter(ctx, h) {
 				return
 			}
@@ -89,11 +90,12 @@ func (v *view) phase(ctx context.Context, p Phase) Phase {
 				reader = h
 			}
 			var mu sync.Mutex
-			l.changes, l.err = check(withSink(ctx, func(e Event) {
+			changes, err := check(withSink(ctx, func(e Event) {
 				mu.Lock()
 				defer mu.Unlock()
 				l.events = append(l.events, e)
 			}), reader)
+			l.clear = err == nil && len(changes) == 0
 		})
 	}
 	p.Check = func(ctx context.Context, r host.Reader) ([]Change, error) {
@@ -101,11 +103,11 @@ func (v *view) phase(ctx context.Context, p Phase) Phase {
 		if r != nil {
 			name = r.Name()
 		}
-		if l := looks[name]; v.sees(ctx, l) {
+		if l := looks[name]; v.clear(ctx, l) {
 			for _, e := range l.events {
 				emit(ctx, e)
 			}
-			return l.changes, nil
+			return nil, nil
 		}
 		return check(ctx, r)
 	}
@@ -117,14 +119,14 @@ func (v *view) phase(ctx context.Context, p Phase) Phase {
 	return p
 }
 
-// sees waits for a look, and tells whether it shows what is there now.
-func (v *view) sees(ctx context.Context, l *look) bool {
+// clear waits for a look, and tells whether there is still nothing to do.
+func (v *view) clear(ctx context.Context, l *look) bool {
 	if v.changed.Load() {
 		return false
 	}
 	select {
 	case <-l.done:
-		return l.err == nil && !v.changed.Load()
+		return l.clear && !v.changed.Load()
 	case <-ctx.Done():
 		return false
 	}
