@@ -55,12 +55,14 @@ func create(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.
 		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
 		workflow.Pipeline(phases.ExternalEtcd(c, []*cluster.Node{founder})),
 		phases.Certs(c, founder), // before all else: what the others share comes from here
-		phases.Kubeconfigs(c, founder),
 		workflow.Parallel(
 			workflow.Leading( // the others wait for its API server and its etcd
 				workflow.Parallel(
 					phases.Prepare(c, []*cluster.Node{founder}),
-					phases.StaticPods(c, founder),
+					workflow.Sequence(
+						phases.Kubeconfigs(c, founder),
+						phases.StaticPods(c, founder), // a kubelet that runs already would make an empty file of each that is missing
+					),
 				),
 				phases.Start(c, founder, phases.InitOptions{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, TokenTTL: opts.TokenTTL}),
 			),
