@@ -59,12 +59,14 @@ func create(c *cluster.Cluster, founder *cluster.Node, opts Options) []workflow.
 		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
 		workflow.Pipeline(phases.ExternalEtcd(c, []*cluster.Node{founder})),
 		phases.Certs(c, founder), // before all else: what the others share comes from here
-		phases.Kubeconfigs(c, founder),
 		workflow.Parallel(
 			workflow.Leading( // the others wait for its API server and its etcd
 				workflow.Parallel(
 					phases.Prepare(c, []*cluster.Node{founder}),
-					phases.StaticPods(c, founder),
+					workflow.Sequence(
+						phases.Kubeconfigs(c, founder),
+						phases.StaticPods(c, founder), // a kubelet that runs already would make an empty file of each that is missing
+					),
 				),
 				phases.Start(c, founder, phases.InitOptions{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience, TokenTTL: opts.TokenTTL}),
 			),
@@ -87,14 +89,14 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 	first := []workflow.Step{
 		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
 	}
-	var rollControlPlanes, rollWorkers []workflow.Step
+	var upgrading, rollControlPlanes, rollWorkers []workflow.Step
 	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
-		first = append(first, upgrade.Steps(c.Of(s.Members), rolling)...)
+		upgrading, first = append(first, upgrade.Steps(c.Of(s.Members), rolling)...), nil
 	} else {
 		rollControlPlanes = []workflow.Step{upgrade.ConvergeControlPlanes(c, servers, rolling)}
 		rollWorkers = []workflow.Step{upgrade.ConvergeWorkers(c, workers, rolling)}
 	}
-	return slices.Concat(first, []workflow.Step{
+	steps := slices.Concat(first, []workflow.Step{
 		workflow.Pipeline(phases.ExternalEtcd(c, servers)),
 		workflow.Parallel(
 			phases.Prepare(c, c.Nodes),
@@ -120,6 +122,7 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 		phases.MoveEndpoint(c),
 		upgrade.Tidy(c, s.Members),
 	})
+	return append(upgrading, workflow.Ahead(steps...)) // where all is as it should be, one look sees it
 }
 
 // split tells control planes and workers apart.

@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strings"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
+	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
@@ -31,21 +34,41 @@ var fixed = []struct{ component, flag, field, why string }{
 
 // CheckFixed refuses a document that wants of a running cluster what cannot be changed while it runs. All of it is told.
 func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
-	wanted, err := phases.StaticPodFiles(ctx, c, s.Founder)
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.Founder.Name(), err)
+	var wanted []host.File
+	var found certs.Files
+	var told *config.Cluster
+	g, asking := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if wanted, err = phases.StaticPodFiles(asking, c, s.Founder); err != nil {
+			return fmt.Errorf("%s: %w", s.Founder.Name(), err)
+		}
+		return nil
+	})
+	components := []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.EtcdName}
+	g.Go(func() (err error) {
+		var pods []string
+		for _, name := range components {
+			pods = append(pods, manifests.StaticPodPath(name))
+		}
+		if found, err = phases.ReadFiles(asking, s.Founder, pods); err != nil {
+			return fmt.Errorf("%s: %w", s.Founder.Name(), err)
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		told, err = whatIsTold(asking, c)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	want := map[string]map[string]string{}
 	for _, f := range wanted {
 		want[strings.TrimSuffix(path.Base(f.Path), ".yaml")] = flagsOf(f.Data)
 	}
 	have := map[string]map[string]string{}
-	for _, name := range []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.EtcdName} {
-		data, err := s.Founder.ReadFile(ctx, manifests.StaticPodPath(name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: %w", s.Founder.Name(), err)
-		}
-		have[name] = flagsOf(data)
+	for _, name := range components {
+		have[name] = flagsOf(found[manifests.StaticPodPath(name)])
 	}
 	if len(have[manifests.APIServerName]) == 0 {
 		return nil // there is none yet
@@ -67,10 +90,6 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 		servers != want[manifests.APIServerName]["etcd-servers"] {
 		refuse("spec.etcd", "the etcd "+servers, "one of its own", "its data would stay behind")
 	}
-	told, err := told(ctx, c)
-	if err != nil {
-		return err
-	}
 	if told != nil {
 		spec, was := c.Config.Spec, told.Spec
 		for _, f := range []struct{ field, is, wants, why string }{
@@ -90,8 +109,8 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 	return errors.Join(errs...)
 }
 
-// told is what the cluster has been told of its document; nil when it does not say.
-func told(ctx context.Context, c *cluster.Cluster) (*config.Cluster, error) {
+// whatIsTold is what the cluster has been told of its document; nil when it does not say.
+func whatIsTold(ctx context.Context, c *cluster.Cluster) (*config.Cluster, error) {
 	client, err := c.Kube(ctx)
 	if errors.Is(err, cluster.ErrNoCluster) {
 		return nil, nil
@@ -101,23 +120,28 @@ func told(ctx context.Context, c *cluster.Cluster) (*config.Cluster, error) {
 	}
 	asking, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
-	get := func(name string) (map[string]string, error) {
-		m, err := kube.Get[corev1.ConfigMap](asking, client, kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: name})
-		if err != nil {
-			return nil, err
-		}
-		return m.Data, nil
+	names := []string{manifests.KubeadmConfigName, manifests.MyadmConfigName}
+	said, errs := make([]map[string]string, len(names)), make([]error, len(names))
+	var both sync.WaitGroup
+	for i, name := range names {
+		both.Go(func() {
+			var m *corev1.ConfigMap
+			m, errs[i] = kube.Get[corev1.ConfigMap](asking, client, kube.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: name})
+			if errs[i] == nil {
+				said[i] = m.Data
+			}
+		})
 	}
-	kubeadm, err := get(manifests.KubeadmConfigName)
-	if err != nil {
+	both.Wait()
+	kubeadm, ours := said[0], said[1]
+	if errs[0] != nil {
 		return nil, ctx.Err() // what is gone is written anew
 	}
 	was := &config.Cluster{}
 	if config.FromKubeadm([]byte(kubeadm[manifests.KubeadmConfigKey]), was) != nil {
 		return nil, nil // likewise what nobody can read
 	}
-	ours, err := get(manifests.MyadmConfigName)
-	if err != nil {
+	if errs[1] != nil {
 		return was, ctx.Err()
 	}
 	settings, err := manifests.ReadMyadmConfig(ours)

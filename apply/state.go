@@ -33,26 +33,45 @@ type State struct {
 
 // Survey looks at the hosts, and at the cluster if there is one. It changes nothing.
 func Survey(ctx context.Context, c *cluster.Cluster) (*State, error) {
-	founder, err := Founder(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	s := &State{Founder: founder}
+	var founder *cluster.Node
 	members, versions := make([]bool, len(c.Nodes)), make([]*semver.Version, len(c.Nodes))
 	g, looking := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		founder, err = Founder(looking, c)
+		return err
+	})
 	for i, n := range c.Nodes {
 		g.Go(func() (err error) {
-			if members[i], err = isMember(looking, n); err == nil && members[i] && n.Spec.HasRole(config.RoleControlPlane) {
-				versions[i], err = serverVersion(looking, n)
-			}
-			if err != nil {
+			if members[i], err = isMember(looking, n); err != nil {
 				return fmt.Errorf("%s: %w", n.Name(), err)
 			}
 			return nil
 		})
+		if n.Spec.HasRole(config.RoleControlPlane) {
+			g.Go(func() (err error) {
+				if versions[i], err = serverVersion(looking, n); err != nil {
+					return fmt.Errorf("%s: %w", n.Name(), err)
+				}
+				return nil
+			})
+		}
 	}
-	if err := g.Wait(); err != nil {
+	// The way to the API takes some round trips: it is made while the hosts are looked at. Whether there is one is told later.
+	reaching := make(chan struct{})
+	go func() {
+		defer close(reaching)
+		c.Kube(ctx) //nolint:errcheck // likewise
+	}()
+	err := g.Wait()
+	<-reaching
+	if err != nil {
 		return nil, err
+	}
+	s := &State{Founder: founder}
+	for i := range versions {
+		if !members[i] {
+			versions[i] = nil
+		}
 	}
 	for i, n := range c.Nodes {
 		switch {

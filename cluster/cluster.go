@@ -51,12 +51,14 @@ type Cluster struct {
 	// Leaving are the hosts that are being taken out of the cluster. The document does not name them any more.
 	Leaving []config.Host
 
-	mu      sync.Mutex
+	mu      sync.Mutex // never held while a host or the API is asked
 	deliver *delivery.Delivery
 	client  *kube.Client
-	clients map[*Node]*kube.Client // of each control plane that has a kubeconfig
-	aside   *Node                  // a control plane that is at work on itself; nil: none
+	aside   *Node // a control plane that is at work on itself; nil: none
 	parts   []*Cluster
+
+	connecting sync.Mutex             // held while Kube looks for an API server
+	clients    map[*Node]*kube.Client // of each control plane that has a kubeconfig
 
 	etcd etcdClient
 }

@@ -28,14 +28,16 @@ const aliveTimeout = 2 * time.Second
 // no route to it. Of several control planes it is the first whose API server is ready; those that are leaving come last.
 // The client is then kept; with one control plane, or none that is ready, it is no sign that the API answers.
 func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
+	c.connecting.Lock()
+	defer c.connecting.Unlock()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client != nil {
-		return c.client, nil
+	kept, aside, nodes := c.client, c.aside, c.stayingFirst()
+	c.mu.Unlock()
+	if kept != nil {
+		return kept, nil
 	}
 	var candidates []*kube.Client
 	var errs []error
-	nodes := c.stayingFirst()
 	kubeconfigs := make([]func() ([]byte, error), len(nodes))
 	for i, n := range nodes {
 		kubeconfigs[i] = func() ([]byte, error) { return nil, nil }
@@ -57,7 +59,7 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 		return nil, cmp.Or(errors.Join(errs...), ErrNoCluster)
 	case 1:
 		if len(c.ControlPlanes()) == 1 {
-			c.client = candidates[0]
+			c.keep(candidates[0], aside)
 		}
 		return candidates[0], nil
 	}
@@ -68,8 +70,17 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	if alive == nil {
 		return candidates[0], nil
 	}
-	c.client = alive
+	c.keep(alive, aside)
 	return alive, nil
+}
+
+// keep has Kube give a client from now on, unless another control plane has been set aside since that one was chosen.
+func (c *Cluster) keep(client *kube.Client, aside *Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.aside == aside {
+		c.client = client
+	}
 }
 
 // FreshKube is Kube by a connection of its own, which the caller closes. Nothing is kept of it: it can be asked for while a
@@ -147,7 +158,7 @@ func begin[T any](call func() (T, error)) func() (T, error) {
 	}
 }
 
-// through is the API as the administrator of one control plane, who has this kubeconfig, reaches it.
+// through is the API as the administrator of one control plane, who has this kubeconfig, reaches it. c.connecting is held.
 func (c *Cluster) through(n *Node, kubeconfig func() ([]byte, error)) (*kube.Client, error) {
 	if client, ok := c.clients[n]; ok {
 		return client, nil
@@ -187,9 +198,10 @@ func (c *Cluster) ownServer(n *Node) string {
 // AdminKubeconfig reads a control plane's strongest kubeconfig: super-admin.conf, which works before there is any RBAC
 // and which init leaves on the first control plane, else admin.conf.
 func AdminKubeconfig(ctx context.Context, r host.Reader) ([]byte, error) {
+	admin := begin(func() ([]byte, error) { return r.ReadFile(ctx, config.AdminConf) })
 	data, err := r.ReadFile(ctx, config.SuperAdminConf)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r.ReadFile(ctx, config.AdminConf)
+		return admin()
 	}
 	return data, err
 }

@@ -245,6 +245,40 @@ func TestSetAside(t *testing.T) {
 	asked(0, "10.0.0.2:6443")
 }
 
+// While the way to an API server is looked for, which may take seconds, all else goes on. A control plane that is set aside
+// meanwhile is not kept to.
+func TestNobodyWaitsForKube(t *testing.T) {
+	c := &Cluster{Config: &config.Cluster{}}
+	config.SetDefaults(c.Config)
+	dialled, goOn := make(chan struct{}, 2), make(chan struct{})
+	var servers []*kubetest.Server
+	for i := range 2 {
+		n, s := withAPI(t, fmt.Sprintf("cp-%d", i+1))
+		n.Host.(*hosttest.Fake).OnDial(func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialled <- struct{}{}
+			<-goOn
+			return new(net.Dialer).DialContext(ctx, network, address)
+		})
+		c.Nodes, servers = append(c.Nodes, n), append(servers, s)
+	}
+	client := begin(func() (*kube.Client, error) { return c.Kube(t.Context()) })
+	<-dialled
+	c.APIServers()
+	c.Delivery()
+	c.SetAside(c.Nodes[0])
+	close(goOn)
+	for i, get := range []func() (*kube.Client, error){client, func() (*kube.Client, error) { return c.Kube(t.Context()) }} {
+		got, err := get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(got.Close)
+		if !strings.HasSuffix(got.Server(), servers[i].Address()) {
+			t.Errorf("call %d: got %s, want that of cp-%d", i, got.Server(), i+1)
+		}
+	}
+}
+
 // A client of one's own sees what has come since, and is not what Kube gives.
 func TestFreshKubeKeepsNothing(t *testing.T) {
 	sick, well := kubetest.NewServer(t), kubetest.NewServer(t)

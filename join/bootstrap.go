@@ -121,10 +121,8 @@ func NodeReady(c *cluster.Cluster, nodes []*cluster.Node, j *Joining, patience t
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
 			n := c.Node(h)
-			for _, path := range []string{config.KubeletConf, config.KubeletClientCert} { // written one after the other
-				if err := phases.WaitForFile(ctx, n, path, patience); err != nil {
-					return err
-				}
+			if err := phases.WaitForFiles(ctx, n, patience, config.KubeletConf, config.KubeletClientCert); err != nil {
+				return err
 			}
 			conf, moves, err := repoint(ctx, c, n)
 			if err != nil {

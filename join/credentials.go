@@ -5,7 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
@@ -96,19 +97,17 @@ const (
 // kubeletFiles are what a worker has of its kubelet's credentials, and the cluster's CA with its key; the CA is nil while
 // there is none.
 func (j *Joining) kubeletFiles(ctx context.Context, r host.Reader) (have, ca certs.Files, err error) {
-	have = certs.Files{}
-	for _, path := range []string{caCert, config.KubeletConf, config.KubeletClientCert} {
-		data, err := r.ReadFile(ctx, path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return nil, nil, err
-		default:
-			have[path] = data
-		}
-	}
-	shared, err := j.pki(ctx)
-	if err != nil {
+	var shared certs.Files
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		have, err = phases.ReadFiles(ctx, r, []string{caCert, config.KubeletConf, config.KubeletClientCert})
+		return err
+	})
+	g.Go(func() (err error) {
+		shared, err = j.pki(ctx)
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, nil, err
 	}
 	if shared[caCert] == nil || shared[caKey] == nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"sync"
 	"time"
@@ -194,12 +195,21 @@ func (j *Joining) asNode(ctx context.Context, n *cluster.Node) (*kube.Client, er
 
 // NodeClient is the API as a node's kubelet sees it, with the kubelet's own certificate.
 func NodeClient(ctx context.Context, n *cluster.Node) (*kube.Client, error) {
-	data, err := n.ReadFile(ctx, config.KubeletConf)
+	// kubelet.conf names the file as that of the certificate and of the key: it is read once, while kubelet.conf is.
+	found, err := phases.ReadFiles(ctx, n, []string{config.KubeletConf, config.KubeletClientCert})
+	if err == nil && found[config.KubeletConf] == nil {
+		err = fmt.Errorf("read %s: %w", config.KubeletConf, fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Name(), err)
 	}
-	client, err := kube.Connect(data, n.Dial, kube.Options{
-		ReadFile: func(path string) ([]byte, error) { return n.ReadFile(ctx, path) },
+	client, err := kube.Connect(found[config.KubeletConf], n.Dial, kube.Options{
+		ReadFile: func(path string) ([]byte, error) {
+			if data, ok := found[path]; ok {
+				return data, nil
+			}
+			return n.ReadFile(ctx, path)
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", n.Name(), config.KubeletConf, err)

@@ -103,8 +103,18 @@ func pki(c *cluster.Cluster, nodes []*cluster.Node, shared PKI, name, short stri
 }
 
 func diffPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI, mine func(path string) bool) ([]workflow.Change, error) {
-	have, given, err := readPKI(ctx, r, shared)
-	if err != nil {
+	var have, given certs.Files
+	var open []workflow.Change
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		have, given, err = readPKI(ctx, r, shared)
+		return err
+	})
+	g.Go(func() (err error) {
+		open, err = openModes(ctx, r, mine)
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	var changes []workflow.Change
@@ -127,11 +137,7 @@ func diffPKI(ctx context.Context, c *cluster.Cluster, r host.Reader, shared PKI,
 			}
 		}
 	}
-	for path := range given {
-		delete(have, path) // its mode is that of a file to come
-	}
-	open, err := openModes(ctx, r, have, mine)
-	return append(changes, open...), err
+	return append(changes, open...), nil
 }
 
 // makePKI makes the files that the changes name, in stages: a run that is stopped between two of them goes on with what is
@@ -246,16 +252,13 @@ func pkiMode(path string) fs.FileMode {
 }
 
 // openModes finds files that stand there with a mode other than theirs.
-func openModes(ctx context.Context, r host.Reader, have certs.Files, mine func(string) bool) ([]workflow.Change, error) {
+func openModes(ctx context.Context, r host.Reader, mine func(string) bool) ([]workflow.Change, error) {
 	var paths []string
 	for _, path := range certs.Paths() {
 		// The kubelet makes this one a link once it renews its certificate, and cares for its mode.
-		if _, ok := have[path]; ok && mine(path) && path != config.KubeletClientCert {
+		if mine(path) && path != config.KubeletClientCert {
 			paths = append(paths, path)
 		}
-	}
-	if len(paths) == 0 {
-		return nil, nil
 	}
 	infos, err := r.Stat(ctx, paths...)
 	if err != nil {
@@ -263,7 +266,7 @@ func openModes(ctx context.Context, r host.Reader, have certs.Files, mine func(s
 	}
 	var changes []workflow.Change
 	for _, info := range infos {
-		if want := pkiMode(info.Path); info.Mode.IsRegular() && info.Mode.Perm() != want {
+		if want := pkiMode(info.Path); info.Exists && info.Mode.IsRegular() && info.Mode.Perm() != want {
 			changes = append(changes, workflow.Change{Action: workflow.Update, Object: info.Path, Detail: fmt.Sprintf("mode %04o to %04o", info.Mode.Perm(), want)})
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/etcd"
 	"github.com/myadm/myadm/host"
@@ -32,23 +34,25 @@ func EtcdJoin(c *cluster.Cluster, nodes []*cluster.Node, connect EtcdClient, pat
 		Short: "make etcd's members voting ones",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			folder, err := diffFolder(ctx, r, c.Config.Spec.Etcd.DataDir, etcdDataMode)
-			if err != nil {
-				return nil, err
-			}
-			steps, _, err := j.plan(ctx, r, false)
-			var unavailable *etcdUnavailable
-			if errors.As(err, &unavailable) && ctx.Err() == nil {
-				return append(folder, workflow.Change{Action: workflow.Create, Object: memberObject(c.Node(r)), Detail: "once etcd answers"}), nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			if changes := memberChanges(c, c.Node(r), steps); len(changes) > 0 {
-				return append(folder, changes...), nil
-			}
-			pod, err := diffRendered(ctx, r, etcdPod(c))
-			return append(folder, pod...), err
+			return atOnce(ctx,
+				func(ctx context.Context) ([]workflow.Change, error) {
+					return diffFolder(ctx, r, c.Config.Spec.Etcd.DataDir, etcdDataMode)
+				},
+				func(ctx context.Context) ([]workflow.Change, error) {
+					steps, _, err := j.plan(ctx, r, false)
+					var unavailable *etcdUnavailable
+					if errors.As(err, &unavailable) && ctx.Err() == nil {
+						return []workflow.Change{{Action: workflow.Create, Object: memberObject(c.Node(r)), Detail: "once etcd answers"}}, nil
+					}
+					if err != nil {
+						return nil, err
+					}
+					if changes := memberChanges(c, c.Node(r), steps); len(changes) > 0 {
+						return changes, nil
+					}
+					return diffRendered(ctx, r, etcdPod(c))
+				},
+			)
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
 			if err := makeFolder(ctx, h, c.Config.Spec.Etcd.DataDir, etcdDataMode, changes); err != nil {
@@ -213,12 +217,20 @@ func (j *etcdJoin) plan(ctx context.Context, r host.Reader, waited bool) (etcd.S
 	if err != nil {
 		return etcd.Steps{}, nil, &etcdUnavailable{err}
 	}
-	members, err := client.Members(ctx)
-	if err != nil {
-		return etcd.Steps{}, nil, &etcdUnavailable{err}
-	}
-	infos, err := r.Stat(ctx, j.cluster.Config.Spec.Etcd.DataDir+"/member")
-	if err != nil {
+	var members []etcd.Member
+	var infos []host.Info
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		if members, err = client.Members(ctx); err != nil {
+			return &etcdUnavailable{err}
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		infos, err = r.Stat(ctx, j.cluster.Config.Spec.Etcd.DataDir+"/member")
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return etcd.Steps{}, nil, err
 	}
 	n := j.cluster.Node(r)

@@ -6,10 +6,29 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/workflow"
 )
+
+// atOnce has several looks at a host made at the same time, and gives what they find in their order.
+func atOnce(ctx context.Context, looks ...func(ctx context.Context) ([]workflow.Change, error)) ([]workflow.Change, error) {
+	found := make([][]workflow.Change, len(looks))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, look := range looks {
+		g.Go(func() (err error) {
+			found[i], err = look(ctx)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(found...), nil
+}
 
 // diffFiles compares files with what is on the host, in one round trip, and shows how they differ if the plan is to. A
 // change's Object is the file's path.

@@ -29,10 +29,8 @@ func KubeletFinalize(c *cluster.Cluster, nodes []*cluster.Node, patience time.Du
 			return []workflow.Change{{Action: workflow.Update, Object: config.KubeletConf, Detail: todo}}, nil
 		},
 		Apply: func(ctx context.Context, h host.Host, _ []workflow.Change) error {
-			for _, path := range []string{config.KubeletConf, config.KubeletClientCert} {
-				if err := WaitForFile(ctx, h, path, patience); err != nil {
-					return err
-				}
+			if err := WaitForFiles(ctx, h, patience, config.KubeletConf, config.KubeletClientCert); err != nil {
+				return err
 			}
 			conf, _, err := finalized(ctx, c, h)
 			if err != nil {

@@ -31,17 +31,14 @@ func Kubelet(c *cluster.Cluster, nodes []*cluster.Node, shared func() ([]byte, e
 		Short: "configure and start the kubelet",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			changes, err := diffRendered(ctx, r, render)
-			if err != nil {
-				return nil, err
-			}
-			// The kubelet looks for static pods on workers too, and complains every second while there is no place for them.
-			folder, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
-			if err != nil {
-				return nil, err
-			}
-			state, err := diffUnit(ctx, r, service)
-			return slices.Concat(changes, folder, state), err
+			return atOnce(ctx,
+				func(ctx context.Context) ([]workflow.Change, error) { return diffRendered(ctx, r, render) },
+				// The kubelet looks for static pods on workers too, and complains every second while there is no place for them.
+				func(ctx context.Context) ([]workflow.Change, error) {
+					return diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
+				},
+				func(ctx context.Context) ([]workflow.Change, error) { return diffUnit(ctx, r, service) },
+			)
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
 			if err := makeFolder(ctx, h, config.ManifestsDir, manifestsMode, changes); err != nil {

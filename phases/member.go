@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
@@ -29,11 +31,19 @@ type MemberFiles struct {
 
 // StaticPodFiles are the static pods of a control plane.
 func StaticPodFiles(ctx context.Context, c *cluster.Cluster, r host.Reader) ([]host.File, error) {
-	pods, err := controlPlanePods(c)(ctx, r)
-	if err != nil || c.Config.Spec.Etcd.External != nil {
-		return pods, err
+	var pods, etcd []host.File
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		pods, err = controlPlanePods(c)(ctx, r)
+		return err
+	})
+	if c.Config.Spec.Etcd.External == nil {
+		g.Go(func() (err error) {
+			etcd, err = etcdPod(c)(ctx, r)
+			return err
+		})
 	}
-	etcd, err := etcdPod(c)(ctx, r)
+	err := g.Wait()
 	return append(etcd, pods...), err
 }
 

@@ -24,12 +24,10 @@ func Etcd(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 		Short: "place etcd's static pod",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			changes, err := diffFolder(ctx, r, dir, etcdDataMode)
-			if err != nil {
-				return nil, err
-			}
-			more, err := diffRendered(ctx, r, etcdPod(c))
-			return append(changes, more...), err
+			return atOnce(ctx,
+				func(ctx context.Context) ([]workflow.Change, error) { return diffFolder(ctx, r, dir, etcdDataMode) },
+				func(ctx context.Context) ([]workflow.Change, error) { return diffRendered(ctx, r, etcdPod(c)) },
+			)
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
 			if err := makeFolder(ctx, h, dir, etcdDataMode, changes); err != nil {
@@ -75,12 +73,12 @@ func ControlPlane(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 		Short: "place the control plane's static pods",
 		Hosts: cluster.Hosts(nodes),
 		Check: func(ctx context.Context, r host.Reader) ([]workflow.Change, error) {
-			changes, err := diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
-			if err != nil {
-				return nil, err
-			}
-			more, err := diffRendered(ctx, r, render)
-			return append(changes, more...), err
+			return atOnce(ctx,
+				func(ctx context.Context) ([]workflow.Change, error) {
+					return diffFolder(ctx, r, config.ManifestsDir, manifestsMode)
+				},
+				func(ctx context.Context) ([]workflow.Change, error) { return diffRendered(ctx, r, render) },
+			)
 		},
 		Apply: func(ctx context.Context, h host.Host, changes []workflow.Change) error {
 			if err := makeFolder(ctx, h, config.ManifestsDir, manifestsMode, changes); err != nil {

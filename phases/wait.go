@@ -211,6 +211,15 @@ func notReady(n *cluster.Node) []workflow.Change {
 // waitScript ends when the file $1 has content.
 const waitScript = `until [ -s "$1" ]; do sleep 0.1; done`
 
+// WaitForFiles is WaitForFile for several, at the same time.
+func WaitForFiles(ctx context.Context, r host.Reader, patience time.Duration, paths ...string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, path := range paths {
+		g.Go(func() error { return WaitForFile(ctx, r, path, patience) })
+	}
+	return g.Wait()
+}
+
 // WaitForFile waits on the host itself, in one command, until the kubelet has written a file.
 func WaitForFile(ctx context.Context, r host.Reader, path string, patience time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)

@@ -58,7 +58,7 @@ type Phase struct {
 	Apply func(ctx context.Context, h host.Host, changes []Change) error
 }
 
-// Step is a Phase, or several that Parallel, Sequence, Pipeline or Leading joins.
+// Step is a Phase, or several that Parallel, Sequence, Pipeline, Leading or Ahead joins.
 type Step interface {
 	// Phases lists the phases in the order in which they are written.
 	Phases() []Phase

@@ -130,6 +130,8 @@ func (r *run) step(ctx context.Context, s Step, l *lane) bool {
 	switch s := s.(type) {
 	case sequence:
 		return r.sequence(ctx, s, l)
+	case ahead:
+		return r.ahead(ctx, s, l)
 	case parallel:
 		return r.parallel(ctx, s, l)
 	case leading:

@@ -113,7 +113,7 @@ func (f *Fake) Lose(err error) {
 	case err != nil && f.lost == nil:
 		f.die(lost(f.name, err))
 	case err == nil && f.lost != nil:
-		f.alive, f.die = context.WithCancelCause(context.Background())
+		f.revive()
 	}
 	f.lost = err
 }

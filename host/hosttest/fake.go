@@ -56,7 +56,7 @@ func New(t testing.TB, name string) *Fake {
 		t: t, name: name, files: newTree(), mounts: map[string]bool{},
 		parts: map[string][]byte{}, failures: map[string]error{},
 	}
-	f.alive, f.die = context.WithCancelCause(context.Background())
+	f.revive()
 	t.Cleanup(f.AssertDone)
 	return f
 }
@@ -260,6 +260,12 @@ func (f *Fake) Dial(ctx context.Context, network, address string) (net.Conn, err
 		return nil, f.strict(fmt.Errorf("unexpected dial of %s %s; hint: OnDial", network, address))
 	}
 	return dial(ctx, network, address)
+}
+
+// revive begins a connection. Its channel is made now, since a fake may be used in several bubbles of testing/synctest.
+func (f *Fake) revive() {
+	f.alive, f.die = context.WithCancelCause(context.Background())
+	f.alive.Done()
 }
 
 // Alive ends with Lose.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
@@ -113,19 +115,31 @@ func (h *Host) ReadFile(ctx context.Context, path string) ([]byte, error) {
 	return data, nil
 }
 
-// read asks for the first packet at once, since most files end there, and then for a window of packets at a time. It does
-// not ask for the size before: files in /proc have none. Closing is not waited for, which saves a round trip.
+// read takes two round trips for a file of up to a window of packets: its size is asked for while it is opened, and its end
+// while its content is read. The size is no more than a hint on how to cut the requests: files in /proc have none, and others
+// change. Closing is not waited for.
 func read(client *sftp.Client, path string) ([]byte, error) {
+	hint := make(chan int64, 1)
+	go func() {
+		info, err := client.Stat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			hint <- 0
+			return
+		}
+		hint <- info.Size()
+	}()
 	f, err := client.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { go f.Close() }()
 	var data []byte
-	for packets := 1; ; packets = window {
-		part := make([]byte, packets*packet)
-		n, err := readAt(f, part, int64(len(data)))
-		data = append(data, part[:n]...)
+	for size := <-hint; ; {
+		part, err := readAt(f, cut(size), int64(len(data)))
+		data = append(data, part...)
+		if size -= int64(len(part)); size <= 0 {
+			size = window * packet
+		}
 		if errors.Is(err, io.EOF) {
 			return data, nil
 		}
@@ -135,24 +149,39 @@ func read(client *sftp.Client, path string) ([]byte, error) {
 	}
 }
 
-// readAt fills b, which is a number of packets, or gives io.EOF and how much there was. The library's own reading of
-// several packets takes a server's shorter answer for the end of the file; that of one packet asks again.
-func readAt(f *sftp.File, b []byte, offset int64) (int, error) {
-	sizes, errs := make([]int, len(b)/packet), make([]error, len(b)/packet)
-	var all errgroup.Group
-	for i := range sizes {
-		all.Go(func() error {
-			sizes[i], errs[i] = f.ReadAt(b[i*packet:(i+1)*packet], offset+int64(i*packet))
-			return nil
+// cut gives the lengths of requests for so many bytes, at most a window of them, and for what may follow.
+func cut(size int64) []int {
+	size = min(size, window*packet)
+	lengths := slices.Repeat([]int{packet}, int(size/packet))
+	if rest := int(size % packet); rest > 0 {
+		lengths = append(lengths, rest)
+	}
+	return append(lengths, packet)
+}
+
+// readAt reads parts that follow each other, of these lengths, at the same time, and gives io.EOF when the file ends among
+// them. The library's own reading of several packets takes a server's shorter answer for the end of the file; that of one
+// packet asks again.
+func readAt(f *sftp.File, lengths []int, offset int64) ([]byte, error) {
+	parts, errs := make([][]byte, len(lengths)), make([]error, len(lengths))
+	var all sync.WaitGroup
+	for i, length := range lengths {
+		parts[i] = make([]byte, length)
+		at := offset
+		offset += int64(length)
+		all.Go(func() {
+			var n int
+			n, errs[i] = f.ReadAt(parts[i], at)
+			parts[i] = parts[i][:n]
 		})
 	}
-	all.Wait() //nolint:errcheck // the errors are in errs
+	all.Wait()
 	for i, err := range errs {
 		if err != nil {
-			return i*packet + sizes[i], err
+			return slices.Concat(parts[:i+1]...), err
 		}
 	}
-	return len(b), nil
+	return slices.Concat(parts...), nil
 }
 
 // Stat describes the paths. All requests are sent at once, so that it takes one round trip, and a second one when there
