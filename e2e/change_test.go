@@ -29,6 +29,7 @@ type planned struct {
 	} `json:"hosts"`
 	ClusterPhases []plannedPhase `json:"clusterPhases"`
 	Errors        []any          `json:"errors"`
+	Warnings      []any          `json:"warnings"`
 	APIVersion    string         `json:"apiVersion"`
 	Cluster       string         `json:"cluster"`
 	Version       string         `json:"kubernetesVersion"`
@@ -303,6 +304,18 @@ func TestChange(t *testing.T) {
 		s.wantPlan(t, nil)
 	})
 	t.Run("damage", s.testDamage)
+	t.Run("a label and a taint leave the document", func(t *testing.T) {
+		set(func(spec map[string]any) {
+			delete(host(spec, "h4"), "labels")
+			delete(host(spec, "h4"), "taints")
+		})
+		write()
+		s.wantPlan(t, []string{"h4: Node h4"})
+		apply(t)
+		if got := s.kubectl(t, "get", "node", "h4", "-o", "jsonpath={.metadata.labels.disk} {.metadata.labels.theirs} {.spec.taints}"); got != " stays " {
+			t.Errorf("h4 has %q", got)
+		}
+	})
 	s.wantReady(t, "h1", "h2", "h3", "h4", "h5")
 	s.waitAvailable(t)
 }
