@@ -57,6 +57,9 @@ var faultRota = []string{"", faultKill, "", faultCut, "", "", faultPower, ""}
 // inTurn are the phases that do one host after the other, so that the end of each host's part is a boundary of its own.
 var inTurn = []string{"control-planes", "converge-control-planes", "etcd-join"}
 
+// failuresEnough end the matrix: what is wrong with all runs need not be seen in all of them.
+const failuresEnough = 6
+
 // longest is how long after the beginning of a phase it is struck at most, by phase; other phases take about a second.
 var longest = map[string]time.Duration{
 	"control-planes": 15 * time.Second, "converge-control-planes": 10 * time.Second, "workers": 4 * time.Second,
@@ -92,7 +95,7 @@ func TestKillMatrix(t *testing.T) {
 		turns: map[string]int{}, struck: map[string]map[string]bool{}, objects: map[string]listing{}, faults: map[string]int{},
 	}
 	t.Cleanup(func() { t.Log(k.report()) })
-	for cycle := 0; k.runs < *killRuns; cycle++ {
+	for cycle := 0; k.runs < *killRuns && len(k.failures) < failuresEnough; cycle++ {
 		k.cycle(t, cycle)
 		s.document = s.write(t, []string{"h1", "h2", "h3"}, []string{"h4"}, nil)
 		s.myadm(t, nil, "reset", "--all", "-f", s.document, "--yes").want(t, 0)

@@ -264,7 +264,7 @@ func (f *Fake) Dial(ctx context.Context, network, address string) (net.Conn, err
 
 // revive begins a connection. Its channel is made now, since a fake may be used in several bubbles of testing/synctest.
 func (f *Fake) revive() {
-	f.alive, f.die = context.WithCancelCause(context.Background())
+	f.alive, f.die = context.WithCancelCause(context.Background()) //nolint:forbidigo // of the connection, and of no call
 	f.alive.Done()
 }
 

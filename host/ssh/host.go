@@ -50,7 +50,7 @@ func newHost(r *route, l *link, log *slog.Logger) *Host {
 		name: r.name, user: r.user, link: l, log: log, timeout: r.timeout,
 		commands: make(chan struct{}, maxCommands), sftpTurn: make(chan struct{}, 1),
 	}
-	h.alive, h.end = context.WithCancelCause(context.Background())
+	h.alive, h.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // of the connection, and of no call
 	go func() { h.lose(h.link.client.Wait()) }()
 	return h
 }
