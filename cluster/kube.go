@@ -26,16 +26,17 @@ const aliveTimeout = 2 * time.Second
 
 // Kube is the API as an administrator, reached through the connection to a control plane, so that the operator needs
 // no route to it. Of several control planes it is the first whose API server is ready; those that are leaving come last.
-// The client is then kept; with one control plane, or none that is ready, it is no sign that the API answers.
+// The client is then kept, for as long as that control plane is there; with one control plane, or none that is ready, it is no sign that the API answers.
 func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	c.connecting.Lock()
 	defer c.connecting.Unlock()
 	c.mu.Lock()
 	kept, aside, nodes := c.client, c.aside, c.stayingFirst()
 	c.mu.Unlock()
-	if kept != nil {
+	if kept != nil && !c.gone(kept) {
 		return kept, nil
 	}
+	slices.SortStableFunc(nodes, func(a, b *Node) int { return cmp.Compare(ended(a), ended(b)) })
 	var candidates []*kube.Client
 	var errs []error
 	kubeconfigs := make([]func() ([]byte, error), len(nodes))
@@ -72,6 +73,24 @@ func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	}
 	c.keep(alive, aside)
 	return alive, nil
+}
+
+// gone tells whether the control plane that a client goes through is. c.connecting is held.
+func (c *Cluster) gone(client *kube.Client) bool {
+	for n, through := range c.clients {
+		if through == client {
+			return ended(n) == 1
+		}
+	}
+	return false
+}
+
+// ended is 1 for a host that is gone, and 0 for others.
+func ended(n *Node) int {
+	if n.Alive().Err() != nil {
+		return 1
+	}
+	return 0
 }
 
 // keep has Kube give a client from now on, unless another control plane has been set aside since that one was chosen.
@@ -187,7 +206,16 @@ func (c *Cluster) connect(n *Node, kubeconfig func() ([]byte, error)) (*kube.Cli
 			return nil, err
 		}
 	}
-	return kube.Connect(data, n.Dial, kube.Options{Version: c.Version})
+	return kube.Connect(data, n.dialAPI, kube.Options{Version: c.Version})
+}
+
+// dialAPI is Dial, which tells when no further attempt can succeed since the host is gone.
+func (n *Node) dialAPI(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := n.Dial(ctx, network, address)
+	if err != nil && n.Alive().Err() != nil {
+		return nil, fmt.Errorf("%w: %w", kube.ErrGone, err)
+	}
+	return conn, err
 }
 
 // ownServer is the API server of a control plane itself.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
@@ -309,5 +310,38 @@ func wantServer(t *testing.T, c *Cluster, server *kubetest.Server) {
 	defer client.Close()
 	if want := "https://" + server.Address(); client.Server() != want {
 		t.Errorf("got the server %s, want %s", client.Server(), want)
+	}
+}
+
+// A control plane whose connection has ended is not waited for: a request through it fails at once, and the next one goes
+// through another control plane.
+func TestKubeLeavesAControlPlaneThatIsGone(t *testing.T) {
+	first, _ := withAPI(t, "cp-1")
+	second, other := withAPI(t, "cp-2")
+	c := &Cluster{Config: &config.Cluster{}, Nodes: []*Node{first, second}}
+	client, err := c.Kube(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	gone := errors.New("no power")
+	first.Host.(*hosttest.Fake).Lose(gone)
+	client.Close() // connections through it
+
+	began := time.Now()
+	_, err = client.Get(t.Context(), kube.Ref{APIVersion: "v1", Kind: "Namespace", Name: "kube-system"})
+	if !errors.Is(err, kube.ErrGone) || !errors.Is(err, gone) {
+		t.Errorf("through cp-1: %v", err)
+	}
+	if took := time.Since(began); took > kube.DefaultPatience/2 {
+		t.Errorf("it was tried for %s", took)
+	}
+	next, err := c.Kube(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(next.Close)
+	if !strings.HasSuffix(next.Server(), other.Address()) {
+		t.Errorf("then %s is asked", next.Server())
 	}
 }

@@ -34,6 +34,10 @@ const FieldManager = "myadm"
 // DefaultTimeout bounds a single request. The slowest that is sound, a write while etcd elects a leader, ends well before.
 const DefaultTimeout = 30 * time.Second
 
+// ErrGone is in the chain of a DialFunc's error when it will never connect any more: what it goes through has ended. A
+// request is then not tried again.
+var ErrGone = errors.New("no way to the API server is left")
+
 // DialFunc connects to an address. host.Host's Dial is one.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -32,7 +32,7 @@ func patience(err error, all time.Duration) time.Duration {
 	var authority x509.UnknownAuthorityError
 	_, judged := asStatus(err)
 	switch {
-	case err == nil, errors.As(err, &verify), errors.As(err, &authority):
+	case err == nil, errors.Is(err, ErrGone), errors.As(err, &verify), errors.As(err, &authority):
 		return 0
 	case apierrors.IsForbidden(err), NotFound(err), noServiceCIDR(err), addressTaken(err):
 		return all / 4
