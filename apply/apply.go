@@ -84,19 +84,11 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 	j := join.Fresh(c, s.Founder)
 	joining := join.Options{IgnorePreflight: opts.IgnorePreflight, Patience: opts.Patience}
 	rolling := upgrade.Options{
-		From: s.From(), Document: true, IgnorePreflight: opts.IgnorePreflight, Settle: opts.Settle, Patience: opts.Patience, MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
+		From: s.From(), Document: true, IgnorePreflight: opts.IgnorePreflight, Settle: opts.Settle, Patience: opts.Patience,
+		MaxUnavailable: opts.MaxUnavailable, Drain: opts.Drain,
 	}
-	first := []workflow.Step{
-		phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight}),
-	}
-	var upgrading, rollControlPlanes, rollWorkers []workflow.Step
-	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
-		upgrading, first = append(first, upgrade.Steps(c.Of(s.Members), rolling)...), nil
-	} else {
-		rollControlPlanes = []workflow.Step{upgrade.ConvergeControlPlanes(c, servers, rolling)}
-		rollWorkers = []workflow.Step{upgrade.ConvergeWorkers(c, workers, rolling)}
-	}
-	steps := slices.Concat(first, []workflow.Step{
+	preflight := phases.Preflight(c, c.Nodes, phases.PreflightOptions{Ignore: opts.IgnorePreflight})
+	prepare := []workflow.Step{
 		workflow.Pipeline(phases.ExternalEtcd(c, servers)),
 		workflow.Parallel(
 			phases.Prepare(c, c.Nodes),
@@ -106,7 +98,8 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 			join.Credentials(c, without(s.Members, s.Founder), j),
 			phases.ResumeKubelet(s.Members),
 		),
-	}, rollControlPlanes, []workflow.Step{
+	}
+	objects := []workflow.Step{
 		phases.WaitAPI(c, s.Founder, opts.Patience),
 		workflow.Parallel(
 			phases.UploadConfig(c),
@@ -115,14 +108,24 @@ func change(c *cluster.Cluster, s *State, opts Options) []workflow.Step {
 			phases.Network(c),
 			phases.Endpoint(c),
 		),
-	}, rollWorkers, []workflow.Step{
+	}
+	arrive := []workflow.Step{
 		join.Arrive(c, s.Arriving, j, joining),
 		join.Settle(c, c.Nodes, j, joining),
 		phases.Endpoint(c), // names the load balancers of hosts that have come
 		phases.MoveEndpoint(c),
 		upgrade.Tidy(c, s.Members),
-	})
-	return append(upgrading, workflow.Ahead(steps...)) // where all is as it should be, one look sees it
+	}
+	// Within Ahead, where all is as it should be, one look sees it.
+	if s.Upgrades(c.Config.Spec.KubernetesVersion) {
+		steps := append([]workflow.Step{preflight}, upgrade.Steps(c.Of(s.Members), rolling)...)
+		return append(steps, workflow.Ahead(slices.Concat(prepare, objects, arrive)...))
+	}
+	return []workflow.Step{workflow.Ahead(slices.Concat(
+		[]workflow.Step{preflight}, prepare,
+		[]workflow.Step{upgrade.ConvergeControlPlanes(c, servers, rolling)}, objects,
+		[]workflow.Step{upgrade.ConvergeWorkers(c, workers, rolling)}, arrive,
+	)...)}
 }
 
 // split tells control planes and workers apart.
@@ -225,7 +228,7 @@ func unheard(ctx context.Context, c *cluster.Cluster, cause error) error {
 			return fmt.Errorf("%s: %w", n.Name(), err)
 		}
 		if shows != "" {
-			return fmt.Errorf("%s: %s, so that the cluster has a load balancer of which the document says nothing, and its API cannot be asked for it: %w; hint: wait until the API answers, or write spec.loadBalancer as it was",
+			return fmt.Errorf("%s: %s, so that the cluster may have a load balancer of which the document says nothing, and its API cannot be asked for it: %w; hint: wait until the API answers, write spec.loadBalancer as it was, or advertiseAddress and apiServerPort if they have changed",
 				n.Name(), shows, cause)
 		}
 	}

@@ -150,7 +150,7 @@ func TestLearn(t *testing.T) {
 		{"one that is down, with a load balancer on its hosts", known, func(f *hosttest.Fake) {
 			f.OnDial(refuse)
 			put(f, manifests.StaticPodPath(manifests.HAProxyName), "pod")
-		}, nil, "cp-1: /etc/kubernetes/manifests/haproxy.yaml is there, so that the cluster has a load balancer of which the document says nothing"},
+		}, nil, "cp-1: /etc/kubernetes/manifests/haproxy.yaml is there, so that the cluster may have a load balancer of which the document says nothing"},
 		{"one that is down, behind somebody's load balancer", known, func(f *hosttest.Fake) {
 			f.OnDial(refuse)
 			put(f, config.AdminConf, adminConf("https://api.example.org:6443"))

@@ -3,18 +3,14 @@ package apply
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/upgrade"
 )
 
-// RecoverPatience is how long the API of a cluster may take to answer in which a run was cut.
-const RecoverPatience = time.Minute
-
 // Recover brings back the API of a cluster in which an earlier run was cut while it replaced a control plane: what the host
-// goes on with by itself is waited for, and what does not become ready is put back. Without such a cut it does nothing: an
-// API that is silent for another reason is what apply is to mend.
+// goes on with by itself is waited for, and what does not become ready is put back. Where no run was cut and none has failed it
+// does nothing: an API that is silent for another reason is what apply is to mend.
 func Recover(ctx context.Context, c *cluster.Cluster) error {
 	interrupted, err := upgrade.Interrupted(ctx, c)
 	if err != nil || !interrupted {
@@ -34,6 +30,6 @@ func Recover(ctx context.Context, c *cluster.Cluster) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	_, err = upgrade.Recover(ctx, c, RecoverPatience)
+	_, err = upgrade.Recover(ctx, c, true)
 	return err
 }

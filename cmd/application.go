@@ -84,7 +84,10 @@ func (f *documentFlags) connect(ctx context.Context, streams Streams) (*applicat
 // survey looks at the hosts and at the cluster, if there is one. It changes nothing.
 func (f *documentFlags) survey(ctx context.Context, streams Streams, a *application) (err error) {
 	if a.state, err = apply.Survey(ctx, a.c); err == nil {
-		err = cmp.Or(apply.Learn(ctx, a.c), apply.CheckFixed(ctx, a.c, a.state))
+		err = apply.Learn(ctx, a.c)
+	}
+	if err == nil {
+		err = apply.CheckFixed(ctx, a.c, a.state)
 	}
 	if err == nil && len(a.state.Members) == 0 {
 		err = apply.CheckVersion(ctx, a.c, a.state.Founder)

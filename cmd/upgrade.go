@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/myadm/myadm/apply"
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
 	"github.com/myadm/myadm/config"
@@ -121,7 +120,7 @@ func (t *upgradeTarget) learn(ctx context.Context, c *cluster.Cluster) error {
 	if err == nil || errors.As(err, &answered) || ctx.Err() != nil || !t.mend {
 		return err
 	}
-	recovered, rerr := upgrade.Recover(ctx, c, apply.RecoverPatience)
+	recovered, rerr := upgrade.Recover(ctx, c, false)
 	if rerr != nil || !recovered {
 		return errors.Join(err, rerr)
 	}

@@ -53,9 +53,9 @@ func Prepare(c *cluster.Cluster, nodes []*cluster.Node) workflow.Step {
 				),
 				Runtime(c, nodes),
 				Images(c, nodes),
+				LoadBalancer(c, nodes), // once its image is there
 			),
 			Binaries(c, nodes),
-			LoadBalancer(c, nodes),
 		),
 	)
 }

@@ -40,12 +40,18 @@ type piece struct {
 
 func (p piece) differs() bool { return p.change != nil }
 
+// The folders of what pieces replace, and of marks for those that replace nothing.
+const (
+	previousFiles = folder + "/previous-files"
+	madeFiles     = folder + "/made-files"
+)
+
 // staged is where it waits to take its place, and kept where the one that it replaces is kept.
 func (p piece) staged() string { return path.Join(folder, "files", p.Path) }
-func (p piece) kept() string   { return path.Join(folder, "previous-files", p.Path) }
+func (p piece) kept() string   { return path.Join(previousFiles, p.Path) }
 
 // made is there when it replaces nothing: what puts its host back is to take it away.
-func (p piece) made() string { return path.Join(folder, "made-files", p.Path) }
+func (p piece) made() string { return path.Join(madeFiles, p.Path) }
 
 func (p piece) isMade() bool { return p.differs() && p.change.Action == workflow.Create }
 
@@ -56,13 +62,18 @@ func (m machine) still() bool {
 		!slices.ContainsFunc(m.pieces, func(p piece) bool { return p.differs() && (p.kubelet || len(p.readers) > 0) })
 }
 
-// forget removes what an earlier run has kept of a host that is well: it is not what a rollback of this run is to bring.
+// forget removes what an earlier run has kept of a host that is well with what it has: it is not what a rollback of this run
+// is to bring.
 func forget(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) error {
-	found, err := ill(ctx, c, n, m.wanted(c))
+	has := map[string]string{kubelet: ""}
+	for _, p := range m.pods {
+		has[p.name] = staticpod.ImageVersion(p.from)
+	}
+	found, err := ill(ctx, c, n, has)
 	if err != nil || len(found) > 0 {
 		return err
 	}
-	if err := n.Remove(ctx, append(m.keeps(), path.Join(folder, "previous-files"), path.Join(folder, "made-files"))...); err != nil {
+	if err := n.Remove(ctx, append(m.keeps(), previousFiles, madeFiles)...); err != nil {
 		return fmt.Errorf("remove what an earlier run kept: %w", err)
 	}
 	return nil
@@ -133,8 +144,9 @@ func withBinaries(c *cluster.Cluster, look surveyor) surveyor {
 		if err != nil {
 			return m, err
 		}
-		m.stays = false
+		m.upgrades = true
 		m.all, m.stale, err = lookAtBinaries(ctx, c, r)
+		m.stays = len(m.stale) == 0 && !slices.ContainsFunc(m.pods, pod.moves)
 		return m, err
 	}
 }

@@ -25,7 +25,11 @@ import (
 // ControlPlanes replaces what control planes run, one control plane at a time. A control plane that does not come back is
 // put back as it was, and the others are left alone.
 func ControlPlanes(c *cluster.Cluster, nodes []*cluster.Node, opts Options) workflow.Phase {
-	p := nodePhase(c, nodes, nodes[0], opts)
+	var first *cluster.Node
+	if len(nodes) > 0 {
+		first = nodes[0]
+	}
+	p := nodePhase(c, nodes, first, opts)
 	p.Name, p.Short, p.Parallel = "control-planes", "replace what the control planes run", 1
 	return p
 }
@@ -82,7 +86,7 @@ func replacing(c *cluster.Cluster, nodes []*cluster.Node, opts Options, look sur
 				}()
 			}
 			var ended tenures
-			if m.stays && !wasReady(ctx, c, n) {
+			if !m.upgrades && !wasReady(ctx, c, n) {
 				silent, err := mute(ctx, c, n, m)
 				if err != nil {
 					return err
@@ -119,7 +123,7 @@ func unsettled(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machi
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		changes = append(changes, workflow.Change{Action: workflow.Run, Object: name, Detail: found[name]})
 	}
-	if m.stays {
+	if !m.upgrades {
 		silent, err := mute(ctx, c, n, m)
 		if silent {
 			changes = append(changes, workflow.Change{Action: workflow.Run, Object: "Node " + n.Spec.Name, Detail: "wait until its kubelet reports"})
@@ -159,7 +163,7 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	if m.still() {
 		return nil, m.write(ctx, n)
 	}
-	if m.stays {
+	if len(m.pieces) > 0 {
 		if err := forget(ctx, c, n, m); err != nil {
 			return nil, err
 		}
@@ -185,8 +189,8 @@ func replace(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine
 	}
 	stopped := false
 	defer func() {
-		if err != nil && !stopped && ctx.Err() == nil { // all of it runs as before, and pods may come back
-			err = errors.Join(err, Uncordon(ctx, client, n.Spec.Name))
+		if err != nil && !stopped { // all of it runs as before, and pods may come back
+			err = errors.Join(err, giveBack(ctx, client, n))
 		}
 	}()
 	if m.moves(manifests.EtcdName) {
@@ -252,7 +256,7 @@ func settle(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 		return err
 	}
 	kept := m.keeps()
-	if m.stays {
+	if !m.upgrades {
 		kept = []string{folder} // there is nothing in it that a run to come would need
 	}
 	if err := n.Remove(ctx, kept...); err != nil {
@@ -291,7 +295,7 @@ func arrive(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine,
 			return err
 		}
 	}
-	if m.stays {
+	if !m.upgrades {
 		return nil
 	}
 	return Uncordon(ctx, client, n.Spec.Name)
@@ -312,10 +316,21 @@ func empty(ctx context.Context, client *kube.Client, n *cluster.Node, opts Optio
 		return err
 	}
 	err = Drain(ctx, client, n.Spec.Name, opts.Drain)
-	if err != nil && ctx.Err() == nil {
-		err = errors.Join(err, Uncordon(ctx, client, n.Spec.Name))
+	if err != nil {
+		err = errors.Join(err, giveBack(ctx, client, n))
 	}
 	return err
+}
+
+// giveBack lets pods come again to a node that was not changed, also when its host is gone. A run that was told to stop
+// leaves that to the next one.
+func giveBack(ctx context.Context, client *kube.Client, n *cluster.Node) error {
+	if ctx.Err() != nil && n.Alive().Err() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnPatience)
+	defer cancel()
+	return Uncordon(ctx, client, n.Spec.Name)
 }
 
 // takesPods tells whether pods of users can go to a node.

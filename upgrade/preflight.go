@@ -87,7 +87,10 @@ func (opts PreflightOptions) judge(ctx context.Context, c *cluster.Cluster, to T
 				others = append(others, f)
 			}
 		}
-		stays := func(f Finding) bool { return !slices.Contains(passing, f.Name) }
+		silent := slices.ContainsFunc(fatal, func(f Finding) bool { return f.Name == findingAPI })
+		stays := func(f Finding) bool { // of an API that is silent the version is not known either
+			return !slices.Contains(passing, f.Name) && !(silent && f.Name == FindingVersion)
+		}
 		if len(fatal) == 0 || slices.ContainsFunc(fatal, stays) || time.Since(began) >= opts.Settle {
 			return fatal, others, nil
 		}

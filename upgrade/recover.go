@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/myadm/myadm/cluster"
+	"github.com/myadm/myadm/host"
 	"github.com/myadm/myadm/kube"
 	"github.com/myadm/myadm/manifests"
 	"github.com/myadm/myadm/phases"
@@ -16,8 +17,10 @@ import (
 
 // Recover brings back the API of a cluster whose upgrade was cut: it waits until an API server is ready and, where one
 // does not become ready that has taken the place of an older one, puts that one back. It reports whether the API answers
-// again; it is no error that there is nothing to put back.
-func Recover(ctx context.Context, c *cluster.Cluster, patience time.Duration) (bool, error) {
+// again; it is no error that there is nothing to put back. With document, what was cut may have been about all that the
+// document has a host run with, as in Options.
+func Recover(ctx context.Context, c *cluster.Cluster, document bool) (bool, error) {
+	const patience = recoverPatience
 	want := map[string]string{manifests.APIServerName: ""}
 	var errs []error
 	for _, n := range c.ControlPlanes() {
@@ -32,7 +35,7 @@ func Recover(ctx context.Context, c *cluster.Cluster, patience time.Duration) (b
 		err = judge(ctx, c, n, want, patience)
 		var sick *illError
 		if errors.As(err, &sick) {
-			err = restore(ctx, c, n, sick)
+			err = restore(ctx, c, n, sick, document)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
@@ -62,18 +65,26 @@ func Interrupted(ctx context.Context, c *cluster.Cluster) (bool, error) {
 	return slices.Contains(found, true), context.Cause(ctx)
 }
 
-// wasReplaced tells whether a control plane keeps the API server that was replaced.
+// recoverPatience is how long a cluster whose API does not answer may take to answer: an API server may just be starting.
+const recoverPatience = time.Minute
+
+// wasReplaced tells whether a control plane keeps something of what its API server ran with before.
 func wasReplaced(ctx context.Context, n *cluster.Node) (bool, error) {
-	infos, err := n.Stat(ctx, keptPod(manifests.APIServerName))
+	infos, err := n.Stat(ctx, keptPod(manifests.APIServerName), previousFiles, madeFiles)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", n.Name(), err)
 	}
-	return infos[0].Exists, nil
+	return slices.ContainsFunc(infos, func(i host.Info) bool { return i.Exists }), nil
 }
 
 // restore puts back what a control plane ran, and waits for its API server.
-func restore(ctx context.Context, c *cluster.Cluster, n *cluster.Node, sick *illError) error {
-	m, err := look(ctx, c, n)
+func restore(ctx context.Context, c *cluster.Cluster, n *cluster.Node, sick *illError, document bool) error {
+	survey := func(ctx context.Context, r host.Reader) (machine, error) { return look(ctx, c, r) }
+	if document {
+		servers := c.ControlPlanes()
+		survey = withBinaries(c, byDocument(c, servers, servers[0]))
+	}
+	m, err := survey(ctx, n)
 	if err != nil {
 		return errors.Join(sick, err)
 	}

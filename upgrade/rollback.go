@@ -107,7 +107,7 @@ func kept(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (
 		}
 		e.End = append(e.End, f.readers...)
 	}
-	if m.stays && slices.Contains(e.End, manifests.APIServerName) {
+	if slices.Contains(e.End, manifests.APIServerName) {
 		e.End = append(e.End, leaders...) // as in machine.ends
 	}
 	slices.Sort(e.End)

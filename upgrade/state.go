@@ -31,9 +31,12 @@ type pod struct {
 
 func (p pod) changes() bool { return p.differs }
 
+// moves tells whether it gets another image.
+func (p pod) moves() bool { return p.from != p.image && p.from != "" }
+
 // detail says what of it changes.
 func (p pod) detail() string {
-	if p.from != p.image && p.from != "" {
+	if p.moves() {
 		return p.from + " to " + p.image
 	}
 	return "content"
@@ -52,6 +55,7 @@ type machine struct {
 	kubelet  string // why its kubelet is to be started anew, though nothing changes that it reads; empty: it is not
 	enable   bool   // the kubelet is not started with its host
 	stays    bool   // pods stay on the node meanwhile: nothing changes that they run on
+	upgrades bool   // it is about another version, in which the node has to be, and to which it may have been cordoned
 	unready  bool   // the node was not Ready before, so that it need not be after
 	replaced bool   // in this run
 	begun    bool   // an earlier run was cut here, or has failed: whether its kubelet has come back nobody knows yet
@@ -59,7 +63,7 @@ type machine struct {
 
 // look reads a host's static pods and compares its binaries with the bundle's.
 func look(ctx context.Context, c *cluster.Cluster, r host.Reader) (machine, error) {
-	var m machine
+	m := machine{upgrades: true}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		m.pods, err = readPods(ctx, c, r)

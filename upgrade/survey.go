@@ -10,7 +10,6 @@ import (
 
 	"github.com/myadm/myadm/bundle"
 	"github.com/myadm/myadm/cluster"
-	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/phases"
 	"github.com/myadm/myadm/staticpod"
 	"github.com/myadm/myadm/status"
@@ -100,7 +99,7 @@ const surveyTimeout = 30 * time.Second
 // (cluster.ErrNoCluster), or that ctx has ended.
 func Survey(ctx context.Context, c *cluster.Cluster) (*State, error) {
 	balancers := surveyBalancers(ctx, c)
-	defer func(document *config.Cluster) { c.Config = document }(c.Config) // Gather puts what the cluster says in its place
+	c = c.Of(c.Nodes) // Gather puts what the cluster says in place of its document
 	report, err := gather(ctx, c)
 	if err != nil {
 		return nil, err

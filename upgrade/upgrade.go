@@ -79,10 +79,8 @@ func Steps(c *cluster.Cluster, opts Options) []workflow.Step {
 	servers, workers := c.ControlPlanes(), c.Workers()
 	return []workflow.Step{
 		Preflight(c, PreflightOptions{Target: c.Config.Spec.KubernetesVersion, Force: opts.Force, Document: opts.Document, Settle: opts.Settle, Ignore: opts.IgnorePreflight}),
-		workflow.Parallel(
-			bring(c, servers, workers),
-			phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
-		),
+		bring(c, servers, workers),
+		phases.LoadBalancer(c, c.Nodes), // an upgrade that was cut may have left an API server out
 		Snapshot(c, opts.From),
 		ControlPlanes(c, servers, opts),
 		UploadConfig(c),

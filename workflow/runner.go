@@ -1,7 +1,6 @@
 package workflow
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -276,7 +275,9 @@ func (r *run) one(ctx context.Context, p Phase, h host.Host) bool {
 	}
 	fail := func(err error) bool {
 		if h != nil && stopped.Err() == nil && errors.Is(err, context.Canceled) {
-			err = cmp.Or(context.Cause(h.Alive()), err)
+			if gone := context.Cause(h.Alive()); gone != nil {
+				err = fmt.Errorf("%w: %v", gone, err) //nolint:errorlint // nobody has stopped the run
+			}
 		}
 		e := event(Failed)
 		e.Err = err
