@@ -15,14 +15,14 @@ import (
 	"github.com/myadm/myadm/workflow"
 )
 
-// everyCut takes minutes: go test ./upgrade -run Cut -every-cut. Else it is one of five.
+// everyCut takes minutes: go test ./upgrade -run Cut -every-cut. Else it is one of eleven.
 var everyCut = flag.Bool("every-cut", false, "cut runs before each thing that they do, not only some")
 
 // chosen are the cuts to try of so many, the last one among them.
 func chosen(cuts int) []int {
 	var all []int
 	for cut := range cuts {
-		if *everyCut || (cuts-1-cut)%5 == 0 {
+		if *everyCut || (cuts-1-cut)%11 == 0 {
 			all = append(all, cut)
 		}
 	}
