@@ -83,7 +83,7 @@ func (s *site) wantPlan(t *testing.T, want []string, args ...string) {
 	t.Helper()
 	slices.Sort(want)
 	// What has come back a moment ago may be ready only in the next one: that is told as well.
-	eventually(t, 30*time.Second, "the plan", func(context.Context) error {
+	eventually(t, time.Minute, "the plan", func(context.Context) error {
 		if diff := cmp.Diff(want, s.plan(t, args...).objects(), cmpopts.EquateEmpty()); diff != "" {
 			return fmt.Errorf("(-want +got):\n%s", diff)
 		}
