@@ -84,8 +84,9 @@ func (s *site) wantPlan(t *testing.T, want []string, args ...string) {
 	slices.Sort(want)
 	// What has come back a moment ago may be ready only in the next one: that is told as well.
 	eventually(t, time.Minute, "the plan", func(context.Context) error {
-		if diff := cmp.Diff(want, s.plan(t, args...).objects(), cmpopts.EquateEmpty()); diff != "" {
-			return fmt.Errorf("(-want +got):\n%s", diff)
+		p := s.plan(t, args...)
+		if diff := cmp.Diff(want, p.objects(), cmpopts.EquateEmpty()); diff != "" {
+			return fmt.Errorf("(-want +got):\n%s%+v", diff, p)
 		}
 		return nil
 	})
