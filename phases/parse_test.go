@@ -286,3 +286,18 @@ func TestSystemdTimeIsWhatSystemctlPrints(t *testing.T) {
 		t.Errorf("%s, %v", at, err)
 	}
 }
+
+// Rules without their end are not put back, or a table would lose those of others.
+func TestRulesAreWhole(t *testing.T) {
+	lines := strings.SplitAfter(savedRules, "\n")
+	for cut := range lines {
+		part := strings.Join(lines[:cut], "")
+		want := strings.Count(part, "\n*") == strings.Count(part, "\nCOMMIT\n")
+		if got := wholeRules([]byte(part)); got != want {
+			t.Errorf("whole: %t, want %t: %s", got, want, part)
+		}
+	}
+	if !wholeRules([]byte(savedRules)) || !wholeRules(nil) {
+		t.Error("all rules, or none, are not whole")
+	}
+}

@@ -29,9 +29,9 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			}
 			var changes []workflow.Change
 			for _, filter := range filters {
-				rules, err := r.Query(ctx, inProxy(c, image, filter+"-save"))
+				rules, err := saveRules(ctx, c, r, image, filter)
 				if err != nil {
-					return nil, fmt.Errorf("read the rules of %s: %w", filter, err)
+					return nil, err
 				}
 				if _, dropped := keepForeign(rules); dropped > 0 {
 					changes = append(changes, workflow.Change{Action: workflow.Delete, Object: filter, Detail: fmt.Sprintf("%d rules", dropped)})
@@ -55,9 +55,9 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 				if !hasObject(changes, filter) {
 					continue
 				}
-				rules, err := h.Query(ctx, inProxy(c, image, filter+"-save"))
+				rules, err := saveRules(ctx, c, h, image, filter)
 				if err != nil {
-					return fmt.Errorf("read the rules of %s: %w", filter, err)
+					return err
 				}
 				kept, _ := keepForeign(rules)
 				// By a file: ctr does not pass on the end of its standard input.
@@ -84,6 +84,34 @@ func Firewall(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 			return nil
 		},
 	}
+}
+
+// saveRules reads the rules of a filter. What a container prints can lose its end when it is over: then it is read again.
+func saveRules(ctx context.Context, c *cluster.Cluster, r host.Reader, image, filter string) ([]byte, error) {
+	for range 3 {
+		rules, err := r.Query(ctx, inProxy(c, image, filter+"-save"))
+		if err != nil {
+			return nil, fmt.Errorf("read the rules of %s: %w", filter, err)
+		}
+		if wholeRules(rules) {
+			return rules, nil
+		}
+	}
+	return nil, fmt.Errorf("read the rules of %s: a table has no end each time; hint: run %s-save on the host", filter, filter)
+}
+
+// wholeRules tells whether every table that iptables-save prints has its end.
+func wholeRules(rules []byte) bool {
+	begun, ended := 0, 0
+	for line := range bytes.Lines(rules) {
+		switch {
+		case bytes.HasPrefix(line, []byte("*")):
+			begun++
+		case bytes.Equal(line, []byte("COMMIT\n")):
+			ended++
+		}
+	}
+	return begun == ended
 }
 
 // keptRules holds, for a moment, the rules that stay, on the host and in the container that puts them back.
