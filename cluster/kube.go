@@ -26,7 +26,8 @@ const aliveTimeout = 2 * time.Second
 
 // Kube is the API as an administrator, reached through the connection to a control plane, so that the operator needs
 // no route to it. Of several control planes it is the first whose API server is ready; those that are leaving come last.
-// The client is then kept, for as long as that control plane is there; with one control plane, or none that is ready, it is no sign that the API answers.
+// The client is then kept, for as long as that control plane is there; with one control plane, or none that is ready, it is
+// no sign that the API answers.
 func (c *Cluster) Kube(ctx context.Context) (*kube.Client, error) {
 	c.connecting.Lock()
 	defer c.connecting.Unlock()

@@ -75,7 +75,8 @@ func runPlan(ctx context.Context, streams Streams, flags planFlags) error {
 	return flags.tell(streams, newPlanDocument(a.c, plan, err), err)
 }
 
-// tell writes a plan, with its warnings on stderr, and ends as it asks for: with failed, what kept it from being whole, or with --exit-code.
+// tell writes a plan, with its warnings on stderr, and ends as it asks for: with failed, what kept it from being whole, or
+// with --exit-code.
 func (f *planFlags) tell(streams Streams, d planDocument, failed error) error {
 	for _, w := range d.Warnings {
 		streams.note(slog.LevelWarn, w.String())

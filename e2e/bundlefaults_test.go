@@ -138,12 +138,7 @@ type carrier struct {
 // newCarrier lays the link that the operator's ssh_config leads over.
 func newCarrier(t *testing.T, s *site) *carrier {
 	t.Helper()
-	link, err := s.OpenLink(t.Context(), 0)
-	must(t, err)
-	t.Cleanup(link.Close)
-	must(t, os.MkdirAll(filepath.Join(s.home, ".ssh"), 0o700))
-	must(t, os.WriteFile(filepath.Join(s.home, ".ssh", "config"), []byte(link.SSHConfig()), 0o600))
-	c := &carrier{s: s, link: link, dir: t.TempDir()}
+	c := &carrier{s: s, link: s.takeLink(t, 0), dir: t.TempDir()}
 	must(t, json.Unmarshal(read(t, filepath.Join(made.bundle, "index.json")), &c.index))
 	return c
 }

@@ -5,8 +5,6 @@ package e2e
 import (
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,12 +37,7 @@ func TestDelivery(t *testing.T) {
 		{name: "upload", flag: "upload", most: (once + 4*worker) * 11 / 10},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			link, err := s.OpenLink(t.Context(), way.bytesPerSecond)
-			must(t, err)
-			defer link.Close()
-			config := filepath.Join(s.home, ".ssh", "config")
-			must(t, os.MkdirAll(filepath.Dir(config), 0o700))
-			must(t, os.WriteFile(config, []byte(link.SSHConfig()), 0o600))
+			link := s.takeLink(t, way.bytesPerSecond)
 			args := []string{"apply", "-f", s.document, "--kubeconfig-out", s.kubeconfig, "--delivery", way.flag}
 			from := []string{"--bundle", s.bundle}
 			if m := way.mirror; m != nil {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -85,13 +83,8 @@ type killMatrix struct {
 // run once more, and after that the cluster has to be whole.
 func TestKillMatrix(t *testing.T) {
 	s := newSite(t, lab.Options{Hosts: 4, KubernetesVersion: older})
-	link, err := s.OpenLink(t.Context(), 0)
-	must(t, err)
-	t.Cleanup(link.Close)
-	must(t, os.MkdirAll(filepath.Join(s.home, ".ssh"), 0o700))
-	must(t, os.WriteFile(filepath.Join(s.home, ".ssh", "config"), []byte(link.SSHConfig()), 0o600))
 	k := &killMatrix{
-		site: s, link: link, random: rand.New(rand.NewPCG(*killSeed, 0)),
+		site: s, link: s.takeLink(t, 0), random: rand.New(rand.NewPCG(*killSeed, 0)),
 		turns: map[string]int{}, struck: map[string]map[string]bool{}, objects: map[string]listing{}, faults: map[string]int{},
 	}
 	t.Cleanup(func() { t.Log(k.report()) })

@@ -73,6 +73,18 @@ func (s *site) dump(t *testing.T) {
 	t.Logf("nodes and pods (%v):\n%s", err, out)
 }
 
+// takeLink has the operator's ssh_config lead over a link of this rate, until the test ends.
+func (s *site) takeLink(t *testing.T, bytesPerSecond int64) *lab.Link {
+	t.Helper()
+	link, err := s.OpenLink(t.Context(), bytesPerSecond)
+	must(t, err)
+	t.Cleanup(link.Close)
+	config := filepath.Join(s.home, ".ssh", "config")
+	must(t, os.MkdirAll(filepath.Dir(config), 0o700))
+	must(t, os.WriteFile(config, []byte(link.SSHConfig()), 0o600))
+	return link
+}
+
 // init runs init of the document, join joins its other hosts; each has to succeed.
 func (s *site) init(t *testing.T, args ...string) result {
 	t.Helper()

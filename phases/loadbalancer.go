@@ -22,8 +22,8 @@ import (
 // already is told of a changed list without losing a connection. Which nodes get it is balanced's to say. Hosts behind a
 // virtual IP take turns, so that one of them always has it.
 //
-// Its image has to be there before, where a kubelet runs: one that begins to pull it notes so, and then asks the registry also
-// when the image has come some other way. A node that is to reach the API by this very pod does not get out of that.
+// Where a kubelet runs, the image has to be there before. A kubelet that has begun to pull an image asks the registry for it even
+// when it has come in some other way since, and a node that is to reach the API by this very pod would not get out of that.
 // Source: https://kubernetes.io/docs/concepts/containers/images/#ensureimagepullcredentialverification
 func LoadBalancer(c *cluster.Cluster, nodes []*cluster.Node) workflow.Phase {
 	virtual, parallel := c.Config.Spec.LoadBalancer.Type == config.LoadBalancerKeepalived, 0

@@ -93,7 +93,7 @@ func (m machine) write(ctx context.Context, h host.Host) error {
 // started is when the kubelet was started whose word for its Node is to be waited for. In an upgrade that is known by its
 // version.
 func (m machine) started(ctx context.Context, n *cluster.Node) (time.Time, error) {
-	if !m.stays || !m.replaced && !m.begun {
+	if !m.stays || !m.replaced && !m.interrupted {
 		return time.Time{}, nil
 	}
 	return phases.KubeletStarted(ctx, n)
@@ -167,7 +167,7 @@ func compare(ctx context.Context, c *cluster.Cluster, n *cluster.Node, shared ph
 	})
 	g.Go(func() error {
 		infos, err := n.Stat(looking, folder)
-		m.begun = err == nil && infos[0].Exists
+		m.interrupted = err == nil && infos[0].Exists
 		return err
 	})
 	read := make([][]piece, len(staticpod.Names))
@@ -328,7 +328,7 @@ func comparePod(name string, have, want []byte) (pod, error) {
 // mute tells whether an earlier run was cut before the kubelet that it has started anew told the API of itself, as far as
 // anybody knows.
 func mute(ctx context.Context, c *cluster.Cluster, n *cluster.Node, m machine) (bool, error) {
-	if !m.begun {
+	if !m.interrupted {
 		return false, nil
 	}
 	since, err := phases.KubeletStarted(ctx, n)

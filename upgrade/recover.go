@@ -24,12 +24,12 @@ func Recover(ctx context.Context, c *cluster.Cluster, document bool) (bool, erro
 	want := map[string]string{manifests.APIServerName: ""}
 	var errs []error
 	for _, n := range c.ControlPlanes() {
-		begun, err := wasReplaced(ctx, n)
+		replaced, err := wasReplaced(ctx, n)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if !begun {
+		if !replaced {
 			continue
 		}
 		err = judge(ctx, c, n, want, patience)

@@ -52,13 +52,13 @@ type machine struct {
 	all    []binary
 	pieces []piece // that its programs are started with; of a change of the version alone there are none
 
-	kubelet  string // why its kubelet is to be started anew, though nothing changes that it reads; empty: it is not
-	enable   bool   // the kubelet is not started with its host
-	stays    bool   // pods stay on the node meanwhile: nothing changes that they run on
-	upgrades bool   // it is about another version, in which the node has to be, and to which it may have been cordoned
-	unready  bool   // the node was not Ready before, so that it need not be after
-	replaced bool   // in this run
-	begun    bool   // an earlier run was cut here, or has failed: whether its kubelet has come back nobody knows yet
+	kubelet     string // why its kubelet is to be started anew, though nothing changes that it reads; empty: it is not
+	enable      bool   // the kubelet is not started with its host
+	stays       bool   // pods stay on the node meanwhile: nothing changes that they run on
+	upgrades    bool   // it is about another version, in which the node has to be, and to which it may have been cordoned
+	unready     bool   // the node was not Ready before, so that it need not be after
+	replaced    bool   // in this run
+	interrupted bool   // an earlier run was cut here, or has failed: whether its kubelet has come back nobody knows yet
 }
 
 // look reads a host's static pods and compares its binaries with the bundle's.
