@@ -75,6 +75,7 @@ func TestExternal(t *testing.T) {
 
 	// With etcd elsewhere, one of two control planes is enough.
 	l := s.startLoads(t, "h3")
+	l.podGap = clientGoGap // its requests go past the load balancer
 	used := servers[s.servers.current()]
 	must(t, s.Kill(t.Context(), used))
 	l.awaitCalm(t)
