@@ -17,8 +17,8 @@ import (
 )
 
 // farm is many hosts without machines: an SSH server for each of them, all in this process. What they run is real, a shell
-// and an sftp-server for every session as at any sshd, in a mount namespace in which /etc is the host's own folder on disk.
-// What is not real: the kernel, /proc and the network are this machine's, and there is no systemd.
+// and an sftp-server for every session as at any sshd, in a mount namespace in which /etc and /run are folders of the host's
+// own on disk. What is not real: the kernel, /proc and the network are this machine's, and there is no systemd.
 type farm struct {
 	ground
 	servers []*sshdtest.Server
@@ -41,7 +41,7 @@ func newFarm(ctx context.Context, dir string, hosts int) (f *farm, err error) {
 	}()
 	for i := range hosts {
 		f.servers = append(f.servers, sshdtest.New(&f.ground, sshdtest.Config{
-			Own: []string{"/etc"},
+			Own: []string{"/etc", "/run"}, // the latter has the lock
 			Files: map[string]string{
 				"/etc/machine-id": fmt.Sprintf("%032x\n", i+1),
 				"/etc/os-release": "ID=debian\nPRETTY_NAME=\"a host of a farm\"\n",

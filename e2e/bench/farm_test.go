@@ -51,15 +51,17 @@ func TestFarm(t *testing.T) {
 		if id, want := run(i, "cat /etc/machine-id"), fmt.Sprintf("%032x\n", i+1); id != want {
 			t.Errorf("host %d has the machine-id %q", i+1, id)
 		}
-		run(i, fmt.Sprintf("echo %d >/etc/myadm-farm", i))
+		run(i, fmt.Sprintf("echo %d | tee /etc/myadm-farm >/run/myadm-farm", i))
 	}
-	for i := range f.servers {
-		if got, want := run(i, "cat /etc/myadm-farm"), fmt.Sprintln(i); got != want {
-			t.Errorf("host %d has the file %q", i+1, got)
+	for _, file := range []string{"/etc/myadm-farm", "/run/myadm-farm"} {
+		for i := range f.servers {
+			if got, want := run(i, "cat "+file), fmt.Sprintln(i); got != want {
+				t.Errorf("host %d has in %s %q", i+1, file, got)
+			}
 		}
-	}
-	if _, err := os.Stat("/etc/myadm-farm"); err == nil {
-		t.Error("it is this machine's /etc that was written to")
+		if _, err := os.Stat(file); err == nil {
+			t.Errorf("it is this machine's %s that was written to", file)
+		}
 	}
 	if err := f.close(); err != nil {
 		t.Error(err)

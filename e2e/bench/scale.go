@@ -132,7 +132,7 @@ func (p *printer) scale(all []scaled) {
 	if len(all) == 0 {
 		return
 	}
-	p.line("\nHosts that are SSH servers in one process, each with a folder of its own for /etc; phases %s.", farmPhases)
+	p.line("\nHosts that are SSH servers in one process, each with folders of its own for /etc and /run; phases %s.", farmPhases)
 	p.line("The servers share the CPUs with myadm. \"again\" finds everything in place, as a plan does.\n")
 	p.line("%6s  %8s %10s %10s %8s  %8s %10s %10s %8s", "", "apply", "of myadm", "of hosts", "peak", "again", "of myadm", "of hosts", "peak")
 	p.line("%6s  %8s %10s %10s %8s  %8s %10s %10s %8s", "hosts", "s", "CPU s", "CPU s", "MB", "s", "CPU s", "CPU s", "MB")
