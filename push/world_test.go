@@ -31,9 +31,9 @@ type server struct {
 	*httptest.Server
 	registry http.Handler
 	mu       sync.Mutex
-	wrote    []string // METHOD PATH of requests that change something
-	login    string   // user:password that it wants; empty: none
-	before   func(w http.ResponseWriter, r *http.Request) (answered bool)
+	wrote    []string                                                     // METHOD PATH of requests that change something
+	login    string                                                       // user:password that it wants; empty: none
+	before   func(w http.ResponseWriter, r *http.Request) (answered bool) // set before the first request, and not again
 }
 
 func newServer(t testing.TB, start func(http.Handler) *httptest.Server) *server {
