@@ -36,7 +36,8 @@ their advertise addresses, or by their names.`,
   myadm config from-kubeadm -f kubeadm.yaml --host root@10.0.0.1 --host root@10.0.0.2 --host root@10.0.0.3
 
   # of a cluster that kubeadm has made
-  kubectl -n kube-system get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' > kubeadm.yaml
+  data() { echo ---; kubectl -n kube-system get configmap "$1" -o jsonpath="{.data.$2}"; echo; }
+  { data kubeadm-config ClusterConfiguration; data kubelet-config kubelet; data kube-proxy 'config\.conf'; } > kubeadm.yaml
   myadm config from-kubeadm -f kubeadm.yaml --host root@10.0.0.1 --strict`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return runConfigFromKubeadm(streams, f) },

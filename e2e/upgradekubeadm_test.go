@@ -58,7 +58,8 @@ systemctl daemon-reload
 systemctl enable kubelet.service
 `
 
-// TestUpgradeOfKubeadm upgrades a cluster that the real kubeadm has made, and of which myadm knows the hosts' addresses.
+// TestUpgradeOfKubeadm upgrades a cluster that the real kubeadm has made, and of which myadm knows the hosts' addresses. Then
+// it has a document.
 func TestUpgradeOfKubeadm(t *testing.T) {
 	s := newSite(t, lab.Options{Hosts: 2, KubernetesVersion: older})
 	s.kubeadmCluster(t)
@@ -92,13 +93,51 @@ func TestUpgradeOfKubeadm(t *testing.T) {
 	if r := s.myadm(t, nil, append([]string{"upgrade", "apply", newest, "-o", "json"}, args...)...).want(t, 0); decode[upgraded](t, r).Changes != 0 {
 		t.Errorf("there is something to do: %s", r)
 	}
-	// kubeadm takes the cluster for one of its own at the new version.
+	s.testDocumentOfKubeadm(t)
+	// kubeadm still takes the cluster for one of its own.
 	kubeadm, err := build.Kubeadm(t.Context(), artifacts())
 	must(t, err)
 	must(t, s.Copy(t.Context(), "h1", kubeadm, "/usr/bin/kubeadm"))
 	if said := s.output(t, "h1", "kubeadm", "token", "create", "--ttl", "1m", "--print-join-command"); !strings.HasPrefix(said, "kubeadm join ") {
 		t.Errorf("kubeadm says %s", said)
 	}
+}
+
+// testDocumentOfKubeadm makes the document of a cluster that kubeadm has made as docs/document.md says, and applies it.
+func (s *site) testDocumentOfKubeadm(t *testing.T) {
+	t.Helper()
+	before, web := s.identities(t), s.webPod(t)
+	var of []string
+	for _, c := range []struct{ name, data string }{
+		{"kubeadm-config", "ClusterConfiguration"}, {"kubelet-config", "kubelet"}, {"kube-proxy", `config\.conf`},
+	} {
+		of = append(of, s.kubectl(t, "-n", "kube-system", "get", "configmap", c.name, "-o", "jsonpath={.data."+c.data+"}"))
+	}
+	file := filepath.Join(t.TempDir(), "kubeadm.yaml")
+	must(t, os.WriteFile(file, []byte(strings.Join(of, "\n---\n")), 0o600))
+	h1, h2 := s.reach(t, "h1", "root"), s.reach(t, "h2", "root")
+	document := s.myadm(t, nil, "config", "from-kubeadm", "-f", file, "--strict", "--host", h1[1], "--host", h2[1]).want(t, 0)
+	s.document = filepath.Join(s.home, "of-kubeadm.yaml")
+	must(t, os.WriteFile(s.document, []byte(document.stdout), 0o600))
+	s.bundle = made.bundle
+
+	s.apply(t, append([]string{"-v"}, h1[2:]...)...)
+	s.wantPlan(t, nil, h1[2:]...)
+	s.wantReady(t, "h1", "h2")
+	s.wantVersion(t, newest, "h1", "h2")
+	s.wantIdentities(t, before)
+	if got := s.webPod(t); got != web {
+		t.Errorf("the pod was %s, is %s", web, got)
+	}
+	if got := s.kubectl(t, "exec", "deployment/web", "--", "/usr/local/bin/e2e", "get", "http://web.default.svc.cluster.local/"); !strings.Contains(web, strings.TrimSpace(got)) {
+		t.Errorf("the Service is answered by %q", got)
+	}
+}
+
+// webPod is the pod of wantWorkload's server: its name, UID and how often it was restarted.
+func (s *site) webPod(t *testing.T) string {
+	t.Helper()
+	return s.kubectl(t, "get", "pods", "-l", "app=web", "-o", "jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].restartCount}{end}")
 }
 
 // kubeadmCluster makes a cluster of h1 and the worker h2 with kubeadm. What kubeadm expects on a host, the runtime, the

@@ -178,23 +178,23 @@ var rules = []func(s *survey) []Finding{
 // leftovers finds a host that is part of something else. What an interrupted run of myadm left is no leftover: the
 // phases take it up.
 func leftovers(s *survey) []Finding {
-	const hint = "hint: myadm reset cleans the host"
+	const reset = "myadm reset cleans the host"
 	var all []Finding
-	add := func(found bool, message string) {
-		all = append(all, fatal(found, "Leftovers", "%s; %s", message, hint)...)
+	add := func(found bool, message, hint string) {
+		all = append(all, fatal(found, "Leftovers", "%s; hint: %s", message, hint)...)
 	}
 	if s.controlPlane() {
 		add(s.exists[config.KubeletConf] && !s.exists[config.PKIDir+"/ca.key"],
-			"the host is a worker of some cluster already ("+config.KubeletConf+" is there and the CA's key is not)")
+			"the host is a worker of some cluster already ("+config.KubeletConf+" is there and the CA's key is not)", reset)
 		add(s.exists[s.cluster.Config.Spec.Etcd.DataDir+"/member"] && !s.exists[config.PKIDir+"/etcd/ca.crt"],
-			"there is an etcd's data in "+s.cluster.Config.Spec.Etcd.DataDir+", and no PKI that goes with it")
+			"there is an etcd's data in "+s.cluster.Config.Spec.Etcd.DataDir+", and no PKI that goes with it", reset)
 	} else {
-		add(s.exists[config.ManifestsDir+"/kube-apiserver.yaml"], "the host is a control plane already")
+		add(s.exists[config.ManifestsDir+"/kube-apiserver.yaml"], "the host is a control plane already", "give it that role in the document, or "+reset)
 	}
-	add(s.otherCA, "the host is a node of another cluster already (the CA in "+config.PKIDir+"/ca.crt is another one)")
+	add(s.otherCA, "the host is a node of another cluster already (the CA in "+config.PKIDir+"/ca.crt is another one)", reset)
 	managed := s.cluster.Config.Spec.Runtime.Type != config.RuntimeExisting
 	add(managed && s.exists[foreignContainerd] && !s.exists[manifestContainerdUnit],
-		"a container runtime of somebody else's is installed ("+foreignContainerd+"); set spec.runtime.type: existing to use it")
+		"a container runtime of somebody else's is installed ("+foreignContainerd+")", "set spec.runtime.type: existing to use it, or remove it")
 	return all
 }
 
