@@ -20,7 +20,8 @@ const atOnce = 5 * time.Second
 // before a busy machine has looked.
 const halfKubelet = "find /usr/local/bin -name '.kubelet.myadm-*.part' -size +8M -o -name kubelet | grep ."
 
-// moments are those at which init is interrupted: when myadm prints a line, or as soon as a test holds on the host.
+// moments are those at which init is interrupted, in the order in which a run comes to them: when myadm prints a line, or as
+// soon as a test holds on the host.
 var moments = []struct {
 	name   string
 	signal syscall.Signal
@@ -28,37 +29,35 @@ var moments = []struct {
 	holds  string   // a script on the host
 	reset  bool     // to be cleaned up after; TestKillMatrix carries on with such
 }{
+	{name: "Ctrl-C while certificates are made", signal: syscall.SIGINT, line: []string{"certs", "create /etc/kubernetes/pki/sa.pub"}},
 	{name: "Ctrl-C while binaries travel", signal: syscall.SIGINT, holds: halfKubelet},
 	{name: "SIGKILL while binaries travel", signal: syscall.SIGKILL, holds: halfKubelet, reset: true},
-	{name: "Ctrl-C while certificates are made", signal: syscall.SIGINT, line: []string{"certs", "create /etc/kubernetes/pki/sa.pub"}},
 	{name: "SIGKILL while images are imported", signal: syscall.SIGKILL, holds: "/usr/local/bin/ctr -n k8s.io images ls -q | grep kube-", reset: true},
 	{name: "Ctrl-C while the control plane starts", signal: syscall.SIGINT, line: []string{"kube-apiserver", "wait"}},
 	{name: "SIGKILL while the control plane starts", signal: syscall.SIGKILL, holds: "ls -d /var/log/pods/kube-system_kube-apiserver-*", reset: true},
 }
 
-// TestInterruptedInit ends init by Ctrl-C at the worst moments. Running it again ends in the same cluster as ever.
+// TestInterruptedInit ends init by Ctrl-C at its worst moments, one after the other: each run carries on from where the one
+// before was when it ended, and the last one ends in the same cluster as ever.
 func TestInterruptedInit(t *testing.T) {
+	s := newSite(t, lab.Options{})
 	for _, tt := range moments {
 		if tt.reset {
 			continue
 		}
-		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t, lab.Options{})
-			s.interrupt(t, tt.signal, tt.line, tt.holds)
-
-			s.init(t)
-			s.wantReady(t, "h1")
-			s.waitAvailable(t)
-			if r := s.init(t, "-o", "json"); decode[initResult](t, r).Changes != 0 {
-				t.Errorf("there is still something to do: %s", r)
-			}
-			if left := s.halfWritten(t, "h1"); left != "" {
-				t.Errorf("half-written files are left:\n%s", left)
-			}
-			if tokens := s.listTokens(t); len(tokens) != 1 {
-				t.Errorf("there is not one token: %+v", tokens)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { s.interrupt(t, tt.signal, tt.line, tt.holds) })
+	}
+	s.init(t)
+	s.wantReady(t, "h1")
+	s.waitAvailable(t)
+	if r := s.init(t, "-o", "json"); decode[initResult](t, r).Changes != 0 {
+		t.Errorf("there is still something to do: %s", r)
+	}
+	if left := s.halfWritten(t, "h1"); left != "" {
+		t.Errorf("half-written files are left:\n%s", left)
+	}
+	if tokens := s.listTokens(t); len(tokens) != 1 {
+		t.Errorf("there is not one token: %+v", tokens)
 	}
 }
 
