@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -34,27 +36,21 @@ var fixed = []struct{ component, flag, field, why string }{
 
 // CheckFixed refuses a document that wants of a running cluster what cannot be changed while it runs. All of it is told.
 func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
-	var wanted []host.File
-	var found certs.Files
+	servers, _ := split(s.Members)
+	if len(servers) == 0 {
+		servers = []*cluster.Node{s.Founder} // which an earlier run may have brought half-way
+	}
+	pods := make([]podFlags, len(servers))
 	var told *config.Cluster
 	g, asking := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		if wanted, err = phases.StaticPodFiles(asking, c, s.Founder); err != nil {
-			return fmt.Errorf("%s: %w", s.Founder.Name(), err)
-		}
-		return nil
-	})
-	components := []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.EtcdName}
-	g.Go(func() (err error) {
-		var pods []string
-		for _, name := range components {
-			pods = append(pods, manifests.StaticPodPath(name))
-		}
-		if found, err = phases.ReadFiles(asking, s.Founder, pods); err != nil {
-			return fmt.Errorf("%s: %w", s.Founder.Name(), err)
-		}
-		return nil
-	})
+	for i, n := range servers {
+		g.Go(func() (err error) {
+			if pods[i], err = readPodFlags(asking, c, n); err != nil && n == s.Founder { // what is wrong with others is told where they are changed
+				return fmt.Errorf("%s: %w", n.Name(), err)
+			}
+			return nil
+		})
+	}
 	g.Go(func() (err error) {
 		told, err = whatIsTold(asking, c)
 		return err
@@ -62,25 +58,26 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	want := map[string]map[string]string{}
-	for _, f := range wanted {
-		want[strings.TrimSuffix(path.Base(f.Path), ".yaml")] = flagsOf(f.Data)
-	}
-	have := map[string]map[string]string{}
-	for _, name := range components {
-		have[name] = flagsOf(found[manifests.StaticPodPath(name)])
-	}
+	founder := pods[slices.Index(servers, s.Founder)]
+	have, want := founder.have, founder.want
 	if len(have[manifests.APIServerName]) == 0 {
 		return nil // there is none yet
 	}
 	var errs []error
-	refuse := func(field, is, wants, why string) {
-		errs = append(errs, fmt.Errorf("%s: the cluster has %s, and the document wants %s: it cannot be changed in a running cluster, since %s; hint: write %s again, or make a new cluster", field, is, wants, why, is))
+	refuseUnless := func(otherwise, field, is, wants, why string) {
+		errs = append(errs, fmt.Errorf("%s: the cluster has %s, and the document wants %s: it cannot be changed in a running cluster, since %s; hint: write %s again, or %s", field, is, wants, why, is, otherwise))
 	}
+	refuse := func(field, is, wants, why string) { refuseUnless("make a new cluster", field, is, wants, why) }
 	for _, f := range fixed {
 		is, wants := have[f.component][f.flag], want[f.component][f.flag]
 		if is != "" && wants != "" && is != wants {
 			refuse(f.field, is, wants, f.why)
+		}
+	}
+	for i, n := range servers {
+		is, wants := etcdAddress(pods[i].have), etcdAddress(pods[i].want)
+		if is != "" && wants != "" && is != wants {
+			refuseUnless("take the host out with myadm reset and in again", "spec.hosts, advertiseAddress of "+n.Name(), is, wants, "the members of etcd know each other by it")
 		}
 	}
 	if stacked := len(have[manifests.EtcdName]) > 0; stacked && c.Config.Spec.Etcd.External != nil {
@@ -150,6 +147,48 @@ func whatIsTold(ctx context.Context, c *cluster.Cluster) (*config.Cluster, error
 	}
 	was.Spec.Networking.Plugin, was.Spec.LoadBalancer = settings.NetworkPlugin, settings.LoadBalancer
 	return was, nil
+}
+
+// podFlags are the flags of a control plane's static pods, by component: as they are, and as the document wants them.
+type podFlags struct{ have, want map[string]map[string]string }
+
+func readPodFlags(ctx context.Context, c *cluster.Cluster, n *cluster.Node) (podFlags, error) {
+	components := []string{manifests.APIServerName, manifests.ControllerManagerName, manifests.EtcdName}
+	var wanted []host.File
+	var found certs.Files
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		wanted, err = phases.StaticPodFiles(ctx, c, n)
+		return err
+	})
+	g.Go(func() (err error) {
+		var pods []string
+		for _, name := range components {
+			pods = append(pods, manifests.StaticPodPath(name))
+		}
+		found, err = phases.ReadFiles(ctx, n, pods)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return podFlags{}, err
+	}
+	p := podFlags{have: map[string]map[string]string{}, want: map[string]map[string]string{}}
+	for _, f := range wanted {
+		p.want[strings.TrimSuffix(path.Base(f.Path), ".yaml")] = flagsOf(f.Data)
+	}
+	for _, name := range components {
+		p.have[name] = flagsOf(found[manifests.StaticPodPath(name)])
+	}
+	return p, nil
+}
+
+// etcdAddress is where the other members find the etcd with these flags; empty when there is none, or nobody can tell.
+func etcdAddress(pods map[string]map[string]string) string {
+	u, err := url.Parse(pods[manifests.EtcdName]["initial-advertise-peer-urls"])
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 // flagsOf are the flags of a static pod's component; none of what is no pod.

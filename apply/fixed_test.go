@@ -70,6 +70,33 @@ func TestCheckFixed(t *testing.T) {
 	}
 }
 
+// Every control plane is asked where its etcd is, and one of which nobody can tell keeps nobody from being told of the others.
+func TestCheckFixedOfAddresses(t *testing.T) {
+	c, fakes := document(t, "cp-1", "cp-2", "cp-3", "w-1")
+	for i, n := range c.Nodes[:3] {
+		files, err := phases.StaticPodFiles(t.Context(), c, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		node(fakes[i], "v1.37.2", true)
+		for _, f := range files {
+			fakes[i].Put(f)
+		}
+		fakes[i].Delete(config.AdminConf) // there is nobody to ask in this test
+	}
+	s := &State{Founder: c.Nodes[0], Members: c.Nodes}
+	if err := CheckFixed(t.Context(), c, s); err != nil {
+		t.Errorf("it is refused: %v", err)
+	}
+	c.Nodes[2].Spec.AdvertiseAddress, c.Nodes[3].Spec.AdvertiseAddress = "10.1.0.3", "10.1.0.4"
+	put(fakes[1], manifests.StaticPodPath(manifests.EtcdName), "[")
+	const want = "spec.hosts, advertiseAddress of cp-3: the cluster has 10.0.0.3, and the document wants 10.1.0.3: it cannot be changed in a running cluster, " +
+		"since the members of etcd know each other by it; hint: write 10.0.0.3 again, or take the host out with myadm reset and in again"
+	if err := CheckFixed(t.Context(), c, s); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestFlagsOf(t *testing.T) {
 	got := flagsOf([]byte("spec: {containers: [{command: [kube-apiserver, --a=b=c, --d], args: [--e=f]}]}"))
 	if len(got) != 2 || got["a"] != "b=c" || got["e"] != "f" {

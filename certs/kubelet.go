@@ -1,6 +1,9 @@
 package certs
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // CheckKubelet says what IssueKubelet would make on a worker, which of all kubeconfigs has kubelet.conf alone: it points at
 // Settings.Endpoint. have holds the host's kubelet.conf and config.KubeletClientCert, and the cluster's ca.crt and ca.key,
@@ -17,6 +20,19 @@ func IssueKubelet(have Files, s Settings, now time.Time) ([]File, error) {
 		return nil, err
 	}
 	return issueAll(tasks, s.KeyAlgorithm)
+}
+
+// NodeName is the node whose kubelet a client certificate is for, a PEM file; empty when it is for nobody's.
+func NodeName(certPEM []byte) string {
+	chain, err := ParseCertificates(certPEM)
+	if err != nil {
+		return ""
+	}
+	name, ok := strings.CutPrefix(chain[0].Subject.CommonName, nodeUser)
+	if !ok {
+		return ""
+	}
+	return name
 }
 
 func surveyKubelet(have Files, s Settings, now time.Time) ([]*task, error) {

@@ -122,9 +122,13 @@ var certificates = []certificate{
 	{"apiserver-etcd-client", "apiserver-etcd-client", etcdCA, identity{cn: "kube-apiserver-etcd-client", usages: clientAuth}},
 }
 
+// nodeUser is how the names of nodes' users begin.
+// Source: https://kubernetes.io/docs/reference/access-authn-authz/node/
+const nodeUser = "system:node:"
+
 // kubeletConf is the kubelet's, the one that workers have too. There it points at the endpoint.
 var kubeletConf = kubeconfig{name: "kubelet.conf", path: config.KubeletConf, local: true, current: config.KubeletClientCert,
-	identity: identity{cn: "system:node:", node: true, org: "system:nodes", usages: clientAuth}}
+	identity: identity{cn: nodeUser, node: true, org: "system:nodes", usages: clientAuth}}
 
 // kubeconfigs are the API's clients on a control plane. The root CA signs for all of them.
 var kubeconfigs = []kubeconfig{

@@ -294,9 +294,21 @@ func TestChange(t *testing.T) {
 	t.Run("what cannot be changed", func(t *testing.T) {
 		before := s.document
 		defer func() { s.document = before }()
-		s.document = s.write(t, servers, workers, func(spec map[string]any) { spec["networking"] = map[string]any{"podSubnet": "10.99.0.0/16"} })
-		r := s.myadm(t, nil, s.applyArgs()...).want(t, 1)
-		r.wantWords(t, "spec.networking.podSubnet: the cluster has 10.244.0.0/16", "hint: write 10.244.0.0/16 again")
+		for _, tt := range []struct {
+			change func(spec map[string]any)
+			code   int
+			words  []string
+		}{
+			{func(spec map[string]any) { spec["networking"] = map[string]any{"podSubnet": "10.99.0.0/16"} }, 1,
+				[]string{"spec.networking.podSubnet: the cluster has 10.244.0.0/16", "hint: write 10.244.0.0/16 again"}},
+			{func(spec map[string]any) { host(spec, "h2")["advertiseAddress"] = "192.0.2.7" }, 1,
+				[]string{"advertiseAddress of h2: the cluster has 10.", "the members of etcd know each other by it; hint: "}},
+			{func(spec map[string]any) { host(spec, "h4")["name"] = "h4-renamed" }, 3,
+				[]string{"the host is the node h4 of its cluster, and would be h4-renamed", "hint: give it name: h4 in the document"}},
+		} {
+			s.document = s.write(t, servers, workers, func(m map[string]any) { spec(m); tt.change(m) })
+			s.myadm(t, nil, s.applyArgs()...).want(t, tt.code).wantWords(t, tt.words...)
+		}
 	})
 	t.Run("what does not become healthy is put back", func(t *testing.T) {
 		before := s.document

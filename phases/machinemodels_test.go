@@ -2,6 +2,7 @@ package phases
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -219,7 +220,14 @@ func (s *surveyed) install(f *hosttest.Fake) {
 			fmt.Fprintln(&b, "swap="+name)
 		}
 		fmt.Fprintf(&b, "free=/var/lib %d\n", s.freeKiB)
-		infos, err := f.Stat(context.Background(), cmd.Argv[4:]...)
+		if file, ok := f.Get(cmd.Argv[4]); ok {
+			_, certificate, _ := bytes.Cut(file.Data, []byte("-----BEGIN CERTIFICATE-----\n"))
+			certificate, _, _ = bytes.Cut(certificate, []byte("-----END CERTIFICATE-----\n"))
+			for line := range strings.Lines("-----BEGIN CERTIFICATE-----\n" + string(certificate) + "-----END CERTIFICATE-----\n") {
+				fmt.Fprint(&b, "certificate="+line)
+			}
+		}
+		infos, err := f.Stat(context.Background(), cmd.Argv[5:]...)
 		for _, info := range infos {
 			if info.Exists {
 				fmt.Fprintln(&b, "exists="+info.Path)

@@ -94,6 +94,7 @@ func TestParseSurvey(t *testing.T) {
 func FuzzParseSurvey(f *testing.F) {
 	f.Add([]byte("port=192B\nswap=/dev/sda2\nfree=/var/lib 104857600\nexists=/x\n"))
 	f.Add([]byte("port=\nfree= -1\nswap=\n"))
+	f.Add([]byte("certificate=-----BEGIN CERTIFICATE-----\ncertificate=MIIB\ncertificate=-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		s, err := parseSurvey(out)
 		if err != nil {

@@ -60,13 +60,14 @@ func Preflight(c *cluster.Cluster, nodes []*cluster.Node, opts PreflightOptions)
 
 // survey is the state of a host that the checks judge.
 type survey struct {
-	node    *cluster.Node
-	cluster *cluster.Cluster
-	ports   map[int]bool
-	exists  map[string]bool
-	swaps   []string
-	freeKiB map[string]int64 // by folder
-	otherCA bool             // the host's kubelet trusts another CA than that of the cluster that it is to join
+	node     *cluster.Node
+	cluster  *cluster.Cluster
+	ports    map[int]bool
+	exists   map[string]bool
+	swaps    []string
+	freeKiB  map[string]int64 // by folder
+	nodeName string           // that the host has in its cluster, by its kubelet's certificate; empty: none that is known
+	otherCA  bool             // the host's kubelet trusts another CA than that of the cluster that it is to join
 }
 
 // port is one that must be free, unless what will listen there is already in place.
@@ -118,6 +119,11 @@ var rules = []func(s *survey) []Finding{
 	func(s *survey) []Finding {
 		problems := validation.IsDNS1123Subdomain(s.node.Spec.Name)
 		return fatal(len(problems) > 0, "Hostname", "the node name %q is not valid: %s; hint: set name in the document, or rename the host", s.node.Spec.Name, strings.Join(problems, ", "))
+	},
+	func(s *survey) []Finding {
+		renamed := s.nodeName != "" && s.nodeName != s.node.Spec.Name && !s.otherCA
+		return fatal(renamed, "NodeName", "the host is the node %s of its cluster, and would be %s: a node keeps its name, which its certificate has; hint: give it name: %s in the document, or take the node out with myadm reset and in again",
+			s.nodeName, s.node.Spec.Name, s.nodeName)
 	},
 	func(s *survey) []Finding {
 		return fatal(s.node.Facts.MachineID == "", "MachineID", "/etc/machine-id is empty; hint: run systemd-machine-id-setup on the host")

@@ -2,8 +2,15 @@ package phases
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"path/filepath"
 	"slices"
@@ -133,6 +140,17 @@ func TestPreflightFindings(t *testing.T) {
 			g.opts.CA = []byte("this CA\n")
 			g.wm.touch(config.PKIDir+"/ca.crt", 0o644, "another CA\n")
 		}, "", "", false, ""},
+		{"a node that is to have another name", func(g *ground) {
+			put(g.wm, config.KubeletConf)
+			g.wm.touch(config.KubeletClientCert, 0o600, nodeCredentials(t, "w-9"))
+		}, "w-1", "NodeName", refused, "is the node w-9 of its cluster, and would be w-1: a node keeps its name, which its certificate has; hint: give it name: w-9 in the document, or "},
+		{"a node that has its name", func(g *ground) { g.wm.touch(config.KubeletClientCert, 0o600, nodeCredentials(t, "w-1")) }, "", "", false, ""},
+		{"a node of another name and another cluster", func(g *ground) {
+			g.opts.CA = []byte("this CA\n")
+			put(g.wm, config.KubeletConf)
+			g.wm.touch(config.PKIDir+"/ca.crt", 0o644, "another CA\n")
+			g.wm.touch(config.KubeletClientCert, 0o600, nodeCredentials(t, "w-9"))
+		}, "w-1", "Leftovers", refused, "a node of another cluster"},
 		{"a containerd of somebody else's", func(g *ground) { put(g.wm, foreignContainerd) }, "w-1", "Leftovers", refused, "set spec.runtime.type: existing"},
 		{"a containerd of somebody else's that is to be used", func(g *ground) {
 			aContainerd().install(t, g.c, g.cm, g.wm)
@@ -221,6 +239,26 @@ func TestPreflightFindings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nodeCredentials are a kubelet's client certificate and its key, as it keeps them: in one file.
+func nodeCredentials(t testing.TB, node string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
 }
 
 // A runtime of the user's is not told of registries and a proxy, and the user is told of that.

@@ -81,13 +81,21 @@ func TestSurveyScript(t *testing.T) {
 	dir := t.TempDir()
 	there := filepath.Join(dir, "with blank")
 	write(t, there, "")
-	out, err := s.Query(t.Context(), host.Command("sh", "-c", surveyScript, "sh", there, filepath.Join(dir, "missing")))
+	kubelets := filepath.Join(dir, "kubelet-client-current.pem")
+	write(t, kubelets, nodeCredentials(t, "w-1"))
+	out, err := s.Query(t.Context(), host.Command("sh", "-c", surveyScript, "sh", kubelets, there, filepath.Join(dir, "missing")))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "PRIVATE") {
+		t.Errorf("the key leaves the host:\n%s", out)
 	}
 	got, err := parseSurvey(out)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got.nodeName != "w-1" {
+		t.Errorf("the node is %q", got.nodeName)
 	}
 	if diff := cmp.Diff(map[string]bool{there: true}, got.exists); diff != "" {
 		t.Errorf("exists (-want +got):\n%s", diff)

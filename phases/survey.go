@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/myadm/myadm/certs"
 	"github.com/myadm/myadm/config"
 	"github.com/myadm/myadm/host"
 )
@@ -14,8 +15,8 @@ import (
 // yet, df has no answer for it.
 var surveyedDirs = []string{"/var/lib", "/var/lib/containerd"}
 
-// surveyScript prints name=value lines: listening ports in hexadecimal, active swaps, free space, and which of the
-// paths given as arguments exist.
+// surveyScript prints name=value lines: listening ports in hexadecimal, active swaps, free space, the certificates of the
+// file that is the first argument, line by line and without the key that is beside them, and which of the other paths exist.
 var surveyScript = `
 exec 2>/dev/null
 for f in /proc/net/tcp /proc/net/tcp6; do
@@ -25,13 +26,15 @@ while read -r name rest; do [ "$name" = Filename ] || echo "swap=$name"; done </
 for d in ` + strings.Join(surveyedDirs, " ") + `; do
 	df -Pk $d | while read -r fs size used free rest; do [ "$free" = Available ] || echo "free=$d $free"; done
 done
+sed -n '/^-----BEGIN CERTIFICATE-/,/^-----END CERTIFICATE-/s/^/certificate=/p' "$1"
+shift
 for p; do [ -e "$p" ] && echo "exists=$p"; done
 true
 `
 
 // takeSurvey asks a host for all that the rules judge, in one round trip.
 func takeSurvey(ctx context.Context, r host.Reader, etcdDataDir string) (*survey, error) {
-	argv := []string{"sh", "-c", surveyScript, "sh",
+	argv := []string{"sh", "-c", surveyScript, "sh", config.KubeletClientCert,
 		config.KubeletConf, config.PKIDir + "/ca.key", config.PKIDir + "/etcd/ca.crt", etcdDataDir + "/member",
 		foreignContainerd, manifestContainerdUnit}
 	for _, p := range ports {
@@ -50,8 +53,11 @@ func takeSurvey(ctx context.Context, r host.Reader, etcdDataDir string) (*survey
 
 func parseSurvey(out []byte) (*survey, error) {
 	s := &survey{ports: map[int]bool{}, exists: map[string]bool{}, freeKiB: map[string]int64{}}
+	var certificate strings.Builder
 	for name, value := range answer(out) {
 		switch name {
+		case "certificate":
+			certificate.WriteString(value + "\n")
 		case "port":
 			number, err := strconv.ParseUint(value, 16, 16)
 			if err != nil {
@@ -71,5 +77,6 @@ func parseSurvey(out []byte) (*survey, error) {
 			s.freeKiB[dir] = free
 		}
 	}
+	s.nodeName = certs.NodeName([]byte(certificate.String()))
 	return s, nil
 }
