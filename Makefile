@@ -30,6 +30,9 @@ courier: ## the program that fetches artifacts on hosts, for bin/myadm to embed
 		gzip -9nf $$file; \
 	done
 
+# Most of a first run is compilers, which live for a moment only: with memory to waste they are a sixth faster.
+unit lint: export GOGC = 400
+
 .PHONY: unit
 unit: ## vet, and all tests that need no host, with the race detector
 	$(GO) vet -tags e2e ./...

@@ -53,7 +53,11 @@ func (b *builder) compile(ctx context.Context, m module, source, dir string) err
 	for _, v := range m.vars {
 		ldflags += " -X " + v
 	}
-	args := []string{"build", "-v", "-trimpath", "-buildvcs=false", "-tags=" + m.tags, "-ldflags=" + ldflags, "-o", dir + "/"}
+	var args []string
+	if b.Nice {
+		args = append(args, "nice", "-n", "19")
+	}
+	args = append(args, "go", "build", "-v", "-trimpath", "-buildvcs=false", "-tags="+m.tags, "-ldflags="+ldflags, "-o", dir+"/")
 	var renames [][2]string
 	for _, p := range m.programs {
 		pkg, name, renamed := strings.Cut(p, "=")
@@ -66,7 +70,7 @@ func (b *builder) compile(ctx context.Context, m module, source, dir string) err
 			renames = append(renames, [2]string{made, name})
 		}
 	}
-	command := exec.CommandContext(ctx, "go", args...)
+	command := exec.CommandContext(ctx, args[0], args[1:]...)
 	command.Dir = source
 	command.Env = b.goEnv()
 	if err := b.watch(ctx, m.dir, command); err != nil {
@@ -94,9 +98,10 @@ func (b *builder) watch(ctx context.Context, name string, command *exec.Cmd) err
 	return err
 }
 
-// goEnv leaves nothing of the caller's Go settings but where modules come from and where they are kept.
+// goEnv leaves nothing of the caller's Go settings but where modules come from and where they are kept. Compilers live for a
+// moment only, and with memory to waste they are a sixth faster.
 func (b *builder) goEnv() []string {
-	return append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.Arch, "GOEXPERIMENT=", "GOAMD64=", "GOARM64=")
+	return append(os.Environ(), "GOGC=400", "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.Arch, "GOEXPERIMENT=", "GOAMD64=", "GOARM64=")
 }
 
 // programName is what go build calls the program of a package: its last element that is not a major version.
