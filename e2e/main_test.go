@@ -49,10 +49,11 @@ func runTests(m *testing.M) int {
 		o.Out, o.Nice = nil, true
 		return build.Bundle(building, o)
 	})
-	go made.older()
+	var ahead sync.WaitGroup
+	ahead.Go(func() { _, _ = made.older() }) // the tests that need it are told its error
 	code := m.Run()
 	stop()
-	made.older() // has ended before the process does
+	ahead.Wait()
 	return code
 }
 
