@@ -302,7 +302,7 @@ func TestChange(t *testing.T) {
 			{func(spec map[string]any) { spec["networking"] = map[string]any{"podSubnet": "10.99.0.0/16"} }, 1,
 				[]string{"spec.networking.podSubnet: the cluster has 10.244.0.0/16", "hint: write 10.244.0.0/16 again"}},
 			{func(spec map[string]any) { host(spec, "h2")["advertiseAddress"] = "192.0.2.7" }, 1,
-				[]string{"advertiseAddress of h2: the cluster has 10.", "the members of etcd know each other by it; hint: "}},
+				[]string{"advertiseAddress of h2: the cluster has 10.", "since the members of etcd know each other by it", "hint: write 10."}},
 			{func(spec map[string]any) { host(spec, "h4")["name"] = "h4-renamed" }, 3,
 				[]string{"the host is the node h4 of its cluster, and would be h4-renamed", "hint: give it name: h4 in the document"}},
 		} {
