@@ -30,7 +30,7 @@ courier: ## the program that fetches artifacts on hosts, for bin/myadm to embed
 		gzip -9nf $$file; \
 	done
 
-# Most of a first run is compilers, which live for a moment only: with memory to waste they are a sixth faster.
+# Most of a first run is compilers, which live for a moment only: with memory to waste they are faster.
 unit lint: export GOGC = 400
 
 .PHONY: unit

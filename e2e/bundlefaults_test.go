@@ -28,7 +28,7 @@ type faultyBundle struct {
 }
 
 var faultyBundles = []faultyBundle{
-	{"of another version", (*carrier).ofAnotherVersion, 2,
+	{"of another version", func(*carrier, *testing.T) string { return made.older }, 2,
 		[]string{"is of Kubernetes " + older + ", and " + newest + " is wanted", "hint: name the bundle of that version"}},
 	{"for another architecture", (*carrier).forAnotherArch, 3, []string{"h1: ", "[Bundle]", "has kubelet for [arm64], not for amd64", "hint: use a bundle made for amd64"}},
 	{"an index that is cut", (*carrier).withCutIndex, 1, []string{"index.json: unexpected end", "hint: the bundle is damaged"}},
@@ -255,10 +255,6 @@ func flipped(data []byte) []byte {
 	data = bytes.Clone(data)
 	data[len(data)/2] ^= 1
 	return data
-}
-
-func (c *carrier) ofAnotherVersion(t *testing.T) string {
-	return c.linked(t, "", func(index string) string { return strings.ReplaceAll(index, newest, older) })
 }
 
 func (c *carrier) forAnotherArch(t *testing.T) string {

@@ -112,7 +112,7 @@ func (k *killMatrix) cycle(t *testing.T, cycle int) {
 		}
 		before := spec
 		spec = func(document map[string]any) { before(document); s.spec(document) }
-		k.document, k.bundle = k.write(t, servers, workers, spec), olderBundle(t)
+		k.document, k.bundle = k.write(t, servers, workers, spec), made.older
 		if s.name == "upgrade" {
 			k.bundle = made.bundle
 		}

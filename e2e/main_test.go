@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"testing"
 
 	"github.com/myadm/myadm/bundle"
@@ -22,11 +21,8 @@ var made struct {
 	myadm     string // the binary under test
 	kubectl   string // the bundle's
 	bundle    string // folder
+	older     string // the bundle of the version before, from which clusters are upgraded
 	testImage string // archive
-
-	// older waits for the bundle of the version before, from which clusters are upgraded. It is built while the first tests,
-	// which need it not, take their time.
-	older func() (string, error)
 }
 
 func TestMain(m *testing.M) {
@@ -43,28 +39,7 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	building, stop := context.WithCancel(context.Background())
-	made.older = sync.OnceValues(func() (string, error) {
-		o := artifactsOf(older)
-		o.Out, o.Nice = nil, true
-		return build.Bundle(building, o)
-	})
-	var ahead sync.WaitGroup
-	ahead.Go(func() { _, _ = made.older() }) // the tests that need it are told its error
-	code := m.Run()
-	stop()
-	ahead.Wait()
-	return code
-}
-
-// olderBundle is the folder of the bundle of the version before.
-func olderBundle(t testing.TB) string {
-	t.Helper()
-	path, err := made.older()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return m.Run()
 }
 
 // makeArtifacts builds the binary, and sees that what it brings to the hosts is in the cache.
@@ -78,6 +53,9 @@ func makeArtifacts(ctx context.Context, dir string) error {
 	}
 	var err error
 	if made.bundle, err = build.Bundle(ctx, artifacts()); err != nil {
+		return err
+	}
+	if made.older, err = build.Bundle(ctx, artifactsOf(older)); err != nil {
 		return err
 	}
 	if made.testImage, err = build.TestImage(ctx, artifacts()); err != nil {

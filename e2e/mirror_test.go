@@ -35,7 +35,7 @@ var lies = []struct {
 func TestMirror(t *testing.T) {
 	s := newSite(t, lab.Options{Hosts: 2, KubernetesVersion: older})
 	m, err := mirror.Start(t.Context(), mirror.Options{
-		Dir: t.TempDir(), Bundles: []string{made.bundle, olderBundle(t)}, Listen: net.JoinHostPort(s.Gateway().String(), "0"), Prefix: "k8s",
+		Dir: t.TempDir(), Bundles: []string{made.bundle, made.older}, Listen: net.JoinHostPort(s.Gateway().String(), "0"), Prefix: "k8s",
 		TLSDir: t.TempDir(), Username: "e2e", Password: "secret-of-e2e",
 	})
 	must(t, err)

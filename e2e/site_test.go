@@ -39,10 +39,7 @@ type site struct {
 // newSite starts hosts for a test, and removes them at its end. Of a failed test it shows what the hosts logged.
 func newSite(t *testing.T, o lab.Options) *site {
 	t.Helper()
-	home, bundle := t.TempDir(), made.bundle
-	if o.KubernetesVersion == older {
-		bundle = olderBundle(t)
-	}
+	home := t.TempDir()
 	o.Dir, o.Log = filepath.Join(t.TempDir(), "lab"), t.Output()
 	t.Cleanup(func() {
 		if err := lab.Down(context.Background(), o.Dir, t.Output()); err != nil {
@@ -53,7 +50,10 @@ func newSite(t *testing.T, o lab.Options) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{Lab: l, home: home, document: l.Path(lab.ClusterFile), bundle: bundle, kubeconfig: filepath.Join(home, "admin.conf")}
+	s := &site{Lab: l, home: home, document: l.Path(lab.ClusterFile), bundle: made.bundle, kubeconfig: filepath.Join(home, "admin.conf")}
+	if o.KubernetesVersion == older {
+		s.bundle = made.older
+	}
 	t.Cleanup(func() { s.dump(t) })
 	return s
 }

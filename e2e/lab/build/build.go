@@ -18,10 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/myadm/myadm/bundle"
 )
@@ -33,7 +30,6 @@ type Options struct {
 	CacheDir          string    // empty: MYADM_LAB_CACHE, or myadm-lab in the user's cache folder
 	ComponentsDir     string    // the folder e2e/components of the source tree
 	Out               io.Writer // progress, a line per step; nil: none
-	Nice              bool      // let all others of the machine go first: of a build that nobody waits for yet
 }
 
 // Bundle builds the bundle, unless the cache has it, and returns its folder. Delete nothing there while a lab uses it.
@@ -105,15 +101,10 @@ func Impostor(ctx context.Context, o Options, component string) (archive string,
 // TestImageName is the test image's name:tag.
 var TestImageName = testImage.ref
 
-// stepsAtOnce are enough that something compiles while something else downloads; go build itself takes all processors.
-const stepsAtOnce = 2
-
 type builder struct {
 	Options
 	release   release
 	goVersion string
-	working   *semaphore.Weighted // of steps
-	stop      context.CancelCauseFunc
 }
 
 func newBuilder(ctx context.Context, o Options) (*builder, error) {
@@ -123,7 +114,6 @@ func newBuilder(ctx context.Context, o Options) (*builder, error) {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
-	o.Out = &oneByOne{to: o.Out}
 	if o.CacheDir == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -146,19 +136,7 @@ func newBuilder(ctx context.Context, o Options) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builder{Options: o, release: r, goVersion: goVersion, working: semaphore.NewWeighted(stepsAtOnce)}, nil
-}
-
-// oneByOne is a writer for several at the same time.
-type oneByOne struct {
-	mu sync.Mutex
-	to io.Writer
-}
-
-func (w *oneByOne) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.to.Write(p)
+	return &builder{o, r, goVersion}, nil
 }
 
 // program is the path of one of a module's programs.

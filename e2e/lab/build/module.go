@@ -53,11 +53,7 @@ func (b *builder) compile(ctx context.Context, m module, source, dir string) err
 	for _, v := range m.vars {
 		ldflags += " -X " + v
 	}
-	var args []string
-	if b.Nice {
-		args = append(args, "nice", "-n", "19")
-	}
-	args = append(args, "go", "build", "-v", "-trimpath", "-buildvcs=false", "-tags="+m.tags, "-ldflags="+ldflags, "-o", dir+"/")
+	args := []string{"build", "-v", "-trimpath", "-buildvcs=false", "-tags=" + m.tags, "-ldflags=" + ldflags, "-o", dir + "/"}
 	var renames [][2]string
 	for _, p := range m.programs {
 		pkg, name, renamed := strings.Cut(p, "=")
@@ -70,7 +66,7 @@ func (b *builder) compile(ctx context.Context, m module, source, dir string) err
 			renames = append(renames, [2]string{made, name})
 		}
 	}
-	command := exec.CommandContext(ctx, args[0], args[1:]...)
+	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = source
 	command.Env = b.goEnv()
 	if err := b.watch(ctx, m.dir, command); err != nil {
@@ -99,7 +95,7 @@ func (b *builder) watch(ctx context.Context, name string, command *exec.Cmd) err
 }
 
 // goEnv leaves nothing of the caller's Go settings but where modules come from and where they are kept. Compilers live for a
-// moment only, and with memory to waste they are a sixth faster.
+// moment only, and with memory to waste they are faster.
 func (b *builder) goEnv() []string {
 	return append(os.Environ(), "GOGC=400", "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.Arch, "GOEXPERIMENT=", "GOAMD64=", "GOARM64=")
 }

@@ -10,10 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,9 +25,6 @@ type step struct {
 	needs  []*step
 	keep   time.Duration // how long one made from other inputs stays, because something may use it
 	make   func(ctx context.Context, dir string) error
-
-	once sync.Once // several may need it
-	err  error     // of having made it
 }
 
 // key is the checksum of a step's inputs and of those of all below it.
@@ -71,45 +66,19 @@ func (b *builder) run(ctx context.Context, s *step) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, errors.Join(b.removeUnfinished(), b.makeAll(ctx, s), unlock())
+	return dir, errors.Join(b.removeUnfinished(), b.make(ctx, s), unlock())
 }
 
-// makeAll makes a step and all that it needs. What fails first ends the others, and is the error.
-func (b *builder) makeAll(ctx context.Context, s *step) error {
-	ctx, b.stop = context.WithCancelCause(ctx)
-	defer b.stop(nil)
-	if b.make(ctx, s) != nil {
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
-// make makes a step after all that it needs, which are made at the same time: while one waits for the network, another compiles.
 func (b *builder) make(ctx context.Context, s *step) error {
-	s.once.Do(func() {
-		if s.err = b.makeAlone(ctx, s); s.err != nil {
-			b.stop(s.err)
-		}
-	})
-	return s.err
-}
-
-func (b *builder) makeAlone(ctx context.Context, s *step) error {
 	dir := b.dir(s)
 	if exists(dir) {
 		return nil
 	}
-	var needs errgroup.Group
 	for _, need := range s.needs {
-		needs.Go(func() error { return b.make(ctx, need) })
+		if err := b.make(ctx, need); err != nil {
+			return err
+		}
 	}
-	if err := needs.Wait(); err != nil {
-		return err
-	}
-	if err := b.working.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer b.working.Release(1)
 	start := time.Now()
 	fmt.Fprintf(b.Out, "%s: making\n", s.name)
 	// A folder has its final name only when it is complete, so a build that was killed leaves nothing to trust.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -97,51 +96,6 @@ func TestFailedStepLeavesNothing(t *testing.T) {
 	dir := mustRun(t, b, counter("s", "", &made))
 	if exists(killed) || exists(filepath.Join(dir, "half")) || !exists(filepath.Join(dir, "made")) {
 		t.Error("something of the failed or killed run is left")
-	}
-}
-
-// What several steps need is made once, before them, and no more steps than may are made at the same time. One that fails ends
-// the others, and is what is told.
-func TestStepsAreMadeAtTheSameTime(t *testing.T) {
-	b := testBuilder(t)
-	both := make(chan struct{})
-	var here atomic.Int32
-	var made int
-	shared := counter("shared", "", &made)
-	meeting := func(name string) *step {
-		return &step{name: name, needs: []*step{shared}, make: func(ctx context.Context, _ string) error {
-			if !exists(b.dir(shared)) {
-				t.Errorf("%s is made before what it needs", name)
-			}
-			if here.Add(1) == stepsAtOnce {
-				close(both)
-			}
-			select {
-			case <-both:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}}
-	}
-	mustRun(t, b, &step{name: "top", needs: []*step{meeting("a"), meeting("b")}, make: func(context.Context, string) error { return nil }})
-	if made != 1 {
-		t.Errorf("what two need was made %d times", made)
-	}
-	broken, waiting := errors.New("broken"), make(chan struct{})
-	_, err := b.run(t.Context(), &step{name: "another top", needs: []*step{
-		{name: "waits", make: func(ctx context.Context, _ string) error {
-			close(waiting)
-			<-ctx.Done()
-			return ctx.Err()
-		}},
-		{name: "fails", make: func(context.Context, string) error {
-			<-waiting
-			return broken
-		}},
-	}})
-	if !errors.Is(err, broken) || errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
 	}
 }
 
