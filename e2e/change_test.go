@@ -151,8 +151,9 @@ func TestChange(t *testing.T) {
 	apply := func(t *testing.T, want []string) {
 		t.Helper()
 		s.wantPlan(t, want)
-		if got := decode[applied](t, s.apply(t, "-o", "json")).Changes; got != len(want) {
-			t.Errorf("%d changes were planned, and %d made", len(want), got)
+		r := s.apply(t, "-v", "-o", "json")
+		if got := decode[applied](t, r).Changes; got != len(want) {
+			t.Errorf("%d changes were planned, and %d made: %s", len(want), got, r)
 		}
 		s.wantPlan(t, nil)
 	}
