@@ -49,7 +49,7 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 	@touch $@
 
 .PHONY: e2e
-e2e: build ## the built binary against real hosts, three quarters of an hour; takes the whole machine
+e2e: build ## the built binary against real hosts, an hour; takes the whole machine
 	@missing=$$(for tool in $(TOOLS); do command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done); [ -z "$$missing" ] || \
 		{ apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; }
 	GO='$(GO)' e2e/test.sh -timeout 110m

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 
@@ -37,9 +36,7 @@ var fixed = []struct{ component, flag, field, why string }{
 // CheckFixed refuses a document that wants of a running cluster what cannot be changed while it runs. All of it is told.
 func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 	servers, _ := split(s.Members)
-	if len(servers) == 0 {
-		servers = []*cluster.Node{s.Founder} // which an earlier run may have brought half-way
-	}
+	servers = append([]*cluster.Node{s.Founder}, without(servers, s.Founder)...) // an earlier run may have brought it half-way
 	pods := make([]podFlags, len(servers))
 	var told *config.Cluster
 	g, asking := errgroup.WithContext(ctx)
@@ -58,8 +55,7 @@ func CheckFixed(ctx context.Context, c *cluster.Cluster, s *State) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	founder := pods[slices.Index(servers, s.Founder)]
-	have, want := founder.have, founder.want
+	have, want := pods[0].have, pods[0].want
 	if len(have[manifests.APIServerName]) == 0 {
 		return nil // there is none yet
 	}

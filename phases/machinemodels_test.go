@@ -2,9 +2,9 @@ package phases
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -220,10 +220,9 @@ func (s *surveyed) install(f *hosttest.Fake) {
 			fmt.Fprintln(&b, "swap="+name)
 		}
 		fmt.Fprintf(&b, "free=/var/lib %d\n", s.freeKiB)
-		if file, ok := f.Get(cmd.Argv[4]); ok {
-			_, certificate, _ := bytes.Cut(file.Data, []byte("-----BEGIN CERTIFICATE-----\n"))
-			certificate, _, _ = bytes.Cut(certificate, []byte("-----END CERTIFICATE-----\n"))
-			for line := range strings.Lines("-----BEGIN CERTIFICATE-----\n" + string(certificate) + "-----END CERTIFICATE-----\n") {
+		credentials, _ := f.Get(cmd.Argv[4])
+		if certificate, _ := pem.Decode(credentials.Data); certificate != nil {
+			for line := range strings.Lines(string(pem.EncodeToMemory(certificate))) {
 				fmt.Fprint(&b, "certificate="+line)
 			}
 		}
